@@ -1,0 +1,89 @@
+"""From an exception to a failure: the one border where foreign exceptions become a phase, a reason and a sentence.
+
+One module a library; `CLASSIFIERS` is asked in order and the first that knows the exception answers. What none of
+them knows is `internal`: a defect of ours, and the tests enumerate the libraries' exceptions so that nothing known ends there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from agent.failures import http, names, network, postgres, tls
+from agent.failures.cause import Cause, Classifier
+from agent.model import REASONS, Fact, Failure, Phase, Reason, Target, secrets_of
+from agent.prober import ProbeFailure, Recorder, shorten
+
+CLASSIFIERS: tuple[Classifier, ...] = (tls.classify, names.classify, http.classify, postgres.classify, network.classify)
+
+
+def classify(error: BaseException, target: Target[Any], recorder: Recorder) -> Failure:
+    """Say where and why a run failed."""
+    phase = recorder.current
+    cause = _cause(error, phase, recorder.facts)
+    phase = cause.phase or phase
+    reason = cause.reason
+    if reason not in REASONS[phase]:
+        cause = Cause(Reason.INTERNAL, f"{reason} in phase {phase} is not a failure netprobe knows: {cause.detail}")
+        reason = Reason.INTERNAL
+    return Failure(phase=phase, reason=reason, detail=shorten(redact(cause.detail, target)))
+
+
+def _cause(error: BaseException, phase: Phase, facts: Mapping[Fact, Any]) -> Cause:
+    if isinstance(error, ProbeFailure):
+        return Cause(error.reason, error.detail, error.phase)
+    for classifier in CLASSIFIERS:
+        cause = classifier(error, phase, facts)
+        if cause is not None:
+            return cause
+    return Cause(Reason.INTERNAL, f"netprobe failed: {type(error).__name__}: {error}")
+
+
+def timed_out(target: Target[Any], recorder: Recorder) -> Failure:
+    """The failure of a run that met its deadline: it belongs to the phase that consumed the time."""
+    phase = recorder.current
+    peer = recorder.facts.get(Fact.ADDRESS, target.address)
+    detail = f"{_WAITED_FOR[phase].format(peer=peer)} within {target.timeout_seconds:g}s"
+    return Failure(phase=phase, reason=Reason.TIMEOUT, detail=shorten(redact(detail, target)))
+
+
+_WAITED_FOR: Mapping[Phase, str] = {
+    Phase.RESOLVE: "expected an answer from a nameserver, got none",
+    Phase.CONNECT: "expected {peer} to accept a connection, got no answer",
+    Phase.PROXY: "expected the proxy at {peer} to open a tunnel, got no answer",
+    Phase.TLS: "expected {peer} to finish the TLS handshake, got no answer",
+    Phase.LOGIN: "expected {peer} to answer the login, got no answer",
+    Phase.REQUEST: "expected {peer} to answer the request, got no answer",
+    Phase.TRANSFER: "expected {peer} to finish its answer, it did not",
+    Phase.VERIFY: "expected the answer of {peer} to be checked, it was not",
+}
+
+
+def redact(text: str, target: Target[Any]) -> str:
+    """The text without any secret of the target."""
+    for secret in secrets_of(target.options):
+        try:
+            value = secret.reveal()
+        except (OSError, UnicodeDecodeError):
+            continue
+        if value:
+            text = text.replace(value, "***")
+    return text
+
+
+_RESOLVED: frozenset[Reason] = frozenset({Reason.NAME_NOT_FOUND, Reason.NO_RECORDS})
+_SILENCE: frozenset[Reason] = frozenset({Reason.TIMEOUT, Reason.CLOSED, Reason.RESET})
+_BARRED: frozenset[Reason] = frozenset({Reason.REFUSED, Reason.UNREACHABLE, Reason.DENIED})
+
+PROOF_OF_ABSENCE: Mapping[Phase, frozenset[Reason]] = {
+    Phase.RESOLVE: _RESOLVED,
+    Phase.CONNECT: _SILENCE | _BARRED,
+    Phase.PROXY: _SILENCE | _BARRED,
+    # A mesh or a transparent proxy accepts every connection and then drops the forbidden ones: a peer that
+    # never said a word was not reached.
+    Phase.TLS: _SILENCE,
+    Phase.LOGIN: _SILENCE,
+    Phase.REQUEST: _SILENCE,
+}
+"""Which failures show that a negative target cannot be reached. Any answer of the target itself, however bad, shows the
+opposite; a nameserver that does not answer shows nothing."""

@@ -1,0 +1,50 @@
+"""The connect phase: one TCP connection to one address, and the stream that owns it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from types import TracebackType
+
+from agent.model import Fact, Phase
+from agent.net.resolve import Address
+from agent.prober import Recorder
+
+READ_LIMIT_BYTES = 64 * 1024
+"""How much a stream buffers before its peer has to wait."""
+
+
+class Stream:
+    """A TCP connection, perhaps with TLS on it. Leaving it aborts it: nothing lingers, nothing is awaited."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def __aenter__(self) -> Stream:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.abort()
+
+    def abort(self) -> None:
+        """Close at once; what is unsent is dropped."""
+        self.writer.transport.abort()
+
+
+async def connect(address: Address, recorder: Recorder) -> Stream:
+    """Open one connection, without a second try. Raises OSError."""
+    recorder.facts[Fact.ADDRESS] = str(address)
+    loop = asyncio.get_running_loop()
+    sock = socket.socket(address.family, socket.SOCK_STREAM)
+    try:
+        with recorder.phase(Phase.CONNECT):
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await loop.sock_connect(sock, (address.ip, address.port))
+        return Stream(*await asyncio.open_connection(sock=sock, limit=READ_LIMIT_BYTES))
+    except BaseException:
+        sock.close()
+        raise

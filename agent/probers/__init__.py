@@ -1,0 +1,41 @@
+"""The types of target. A new one is a module in this package and one line in PROBERS; configuration keys, messages, schema,
+reference and command line derive from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from agent.model import Options
+from agent.prober import Prober
+from agent.probers import tcp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProberSpec:
+    """Everything the rest of netprobe needs to know about one type."""
+
+    options: type[Options]
+    """The dataclass whose fields are the configuration keys of the type (see agent.keys)."""
+    prober: Callable[[], Prober]
+    url_schemes: tuple[str, ...]
+    """The schemes `netprobe check URL` takes for the type."""
+    from_url: Callable[[str], dict[str, Any]]
+    """A URL of one of those schemes as the configuration keys of a target, unchecked. Raises ValueError."""
+    doc: str
+
+
+PROBERS: Mapping[str, ProberSpec] = MappingProxyType(
+    {
+        "tcp": ProberSpec(
+            options=tcp.TcpOptions,
+            prober=tcp.TcpProber,
+            url_schemes=("tcp",),
+            from_url=tcp.from_url,
+            doc="A TCP connection, TLS, and a dialogue in bytes.",
+        ),
+    }
+)
