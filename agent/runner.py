@@ -12,9 +12,18 @@ from agent.model import Fact, Failure, Outcome, Phase, Reason, Target
 from agent.prober import ProbeFailure, Prober, Recorder
 
 
-async def run(prober: Prober, target: Target[Any], *, wall_clock: Callable[[], float] = time.time) -> Outcome:
-    """Probe a target once, within its timeout, and say what was found. Raises nothing but cancellation."""
-    recorder = Recorder()
+async def run(
+    prober: Prober,
+    target: Target[Any],
+    *,
+    recorder: Recorder | None = None,
+    wall_clock: Callable[[], float] = time.time,
+) -> Outcome:
+    """Probe a target once, within its timeout, and say what was found. Raises nothing but cancellation.
+
+    A caller that wants to see how far the run is hands it a fresh recorder.
+    """
+    recorder = recorder or Recorder()
     started_at, began = wall_clock(), time.perf_counter()
     failure = await _observe(prober.probe(target, recorder), target, recorder)
     if target.negative:
