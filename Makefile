@@ -1,0 +1,70 @@
+# `make run` and `make test` set up whatever they need first, once; see scripts/setup.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# The servers and tools that the tests run netprobe against.
+APT_PACKAGES := dnsmasq-base iproute2 knot nftables pgbouncer postgresql procps prometheus redis-server squid \
+	tinyproxy unbound util-linux
+
+# Handed on: make run DEMO_ARGS='--duration 60s', make test PYTEST_ARGS='tests/probers -x'
+DEMO_ARGS ?=
+PYTEST_ARGS ?=
+
+# Locks hold for every platform and for every Python from 3.11 on, and carry no address of a registry: where packages
+# come from is the machine's own configuration.
+COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' $(LOCK_ARGS)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.SUFFIXES:
+
+.PHONY: help
+help: ## list what make can do
+	@echo 'netprobe: make TARGET'
+	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F '|' '{printf "%-12s %s\n", $$1, $$2}'
+
+.PHONY: run
+run: ## set up, and run the demo: real servers on loopback and the agent that watches them
+	@scripts/setup demo '$(PYTHON)'
+	@$(BIN)/netprobe demo $(DEMO_ARGS)
+
+.PHONY: test
+test: setup packages privileges lint ## set up, and run everything: lint and all tests
+	@scripts/as-root $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: privileges
+privileges:
+	@scripts/as-root true
+
+.PHONY: lint
+lint: setup ## ruff, strict mypy, and the layers of the package
+	$(BIN)/python -m ruff check
+	$(BIN)/python -m ruff format --check
+	$(BIN)/python -m mypy
+	$(BIN)/lint-imports
+
+.PHONY: setup
+setup: ## make .venv with everything a developer needs
+	@scripts/setup dev '$(PYTHON)'
+
+.PHONY: packages
+packages: ## install the system packages that the tests need
+	@scripts/system-packages $(APT_PACKAGES)
+
+.PHONY: lock
+lock: setup ## rewrite the lock files to the newest versions pyproject.toml allows
+	$(COMPILE) --upgrade --extra demo --group pyproject.toml:dev --output-file requirements-dev.lock pyproject.toml
+	$(COMPILE) --constraint requirements-dev.lock --extra demo --group pyproject.toml:build --output-file requirements-demo.lock pyproject.toml
+	$(COMPILE) --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
+
+.PHONY: bench
+bench: setup ## print what probing costs: CPU, memory, loop lag
+	@$(BIN)/python -m pytest tests/benchmarks -s
+
+.PHONY: clean
+clean: ## remove .venv and every cache
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find agent tests -name __pycache__ -prune -exec rm -rf {} +
