@@ -1,0 +1,164 @@
+"""What a run has learned, in words: the line below a target's times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agent.check.wording import count, period, seconds, size
+from agent.model import Fact, Outcome
+
+Facts = Mapping[Fact, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """One thing worth knowing."""
+
+    text: str
+    warning: bool = False
+
+
+def remarks(outcome: Outcome) -> Iterator[Remark]:
+    """The useful facts of a run, in the order of its phases. The JSON form has them all."""
+    for part in _PARTS:
+        yield from part(outcome)
+
+
+def _starved(outcome: Outcome) -> Iterator[Remark]:
+    facts = outcome.facts
+    if facts.get(Fact.STARVED):
+        lag = facts.get(Fact.EVENT_LOOP_LAG_SECONDS)
+        late = "" if lag is None else f" (up to {seconds(lag)} late)"
+        yield Remark(
+            f"starved: this process was short of CPU{late}, its times say little about the network", warning=True
+        )
+
+
+def _blocked(outcome: Outcome) -> Iterator[Remark]:
+    if Fact.BLOCKED_BY in outcome.facts:
+        yield Remark(f"cannot be reached, as it should be: {outcome.facts[Fact.BLOCKED_BY]}")
+
+
+def _names(outcome: Outcome) -> Iterator[Remark]:
+    facts = outcome.facts
+    if Fact.DNS_RCODE in facts:
+        name = f" for {facts[Fact.DNS_NAME]}" if Fact.DNS_NAME in facts else ""
+        yield Remark(f"{facts.get(Fact.DNS_SERVER, 'the resolver')} answered {facts[Fact.DNS_RCODE]}{name}")
+    if facts.get(Fact.DNS_ANSWERS):
+        yield Remark(_some(facts[Fact.DNS_ANSWERS]))
+    if Fact.DNS_TTL_SECONDS in facts:
+        yield Remark(f"TTL {facts[Fact.DNS_TTL_SECONDS]} s")
+    if facts.get(Fact.DNS_TRUNCATED):
+        yield Remark("truncated over udp")
+    if Fact.DNS_QUERIES in facts:
+        yield Remark(count(facts[Fact.DNS_QUERIES], "query", "queries"))
+
+
+def _peer(outcome: Outcome) -> Iterator[Remark]:
+    facts = outcome.facts
+    if Fact.PROXY in facts:
+        yield Remark(f"through the proxy {facts[Fact.PROXY]}")
+    if Fact.ADDRESS in facts and Fact.ATTEMPTS not in facts:
+        of = len(facts.get(Fact.ADDRESSES, ()))
+        yield Remark(f"address {facts[Fact.ADDRESS]}" + (f" (first of {of})" if of > 1 else ""))
+
+
+def _tls(outcome: Outcome) -> Iterator[Remark]:
+    facts = outcome.facts
+    if Fact.TLS_VERSION in facts:
+        yield Remark(str(facts[Fact.TLS_VERSION]))
+    if Fact.CERTIFICATE_EXPIRES_AT in facts:
+        expiry = _expiry(facts[Fact.CERTIFICATE_EXPIRES_AT] - outcome.started_at)
+        yield Remark(f"certificate {_verdict(facts)}, {expiry}", warning=expiry.startswith("expired"))
+    if Fact.CLIENT_CERTIFICATE_EXPIRES_AT in facts:
+        expiry = _expiry(facts[Fact.CLIENT_CERTIFICATE_EXPIRES_AT] - outcome.started_at)
+        yield Remark(f"client certificate {expiry}", warning=expiry.startswith("expired"))
+
+
+def _verdict(facts: Facts) -> str:
+    if Fact.CERTIFICATE_VERIFIED not in facts:
+        return "not checked"
+    if facts[Fact.CERTIFICATE_VERIFIED]:
+        return "verified"
+    error = f" ({facts[Fact.CERTIFICATE_ERROR]})" if Fact.CERTIFICATE_ERROR in facts else ""
+    return f"not verified{error}"
+
+
+def _expiry(remaining_seconds: float) -> str:
+    if remaining_seconds < 0:
+        return f"expired {period(-remaining_seconds)} ago"
+    return f"expires in {period(remaining_seconds)}"
+
+
+def _http(outcome: Outcome) -> Iterator[Remark]:
+    facts = outcome.facts
+    if Fact.HTTP_STATUS_CODE in facts:
+        version = f"HTTP/{facts[Fact.HTTP_VERSION]} " if Fact.HTTP_VERSION in facts else ""
+        yield Remark(f"{version}status {facts[Fact.HTTP_STATUS_CODE]}")
+    if Fact.HTTP_BODY_BYTES in facts:
+        yield Remark(size(facts[Fact.HTTP_BODY_BYTES]))
+    if facts.get(Fact.HTTP_REDIRECTS):
+        hops = facts[Fact.HTTP_REDIRECTS]
+        way = " → ".join(f"{hop['url']} ({hop['status']})" for hop in hops)
+        yield Remark(f"{count(len(hops), 'redirect')}: {way}")
+
+
+def _database(outcome: Outcome) -> Iterator[Remark]:
+    facts = outcome.facts
+    if Fact.SERVER_VERSION in facts:
+        yield Remark(f"server version {facts[Fact.SERVER_VERSION]}")
+    if Fact.IN_RECOVERY in facts:
+        yield Remark("in recovery" if facts[Fact.IN_RECOVERY] else "not in recovery")
+    if Fact.SQLSTATE in facts:
+        yield Remark(f"SQLSTATE {facts[Fact.SQLSTATE]}")
+
+
+def _dialogue(outcome: Outcome) -> Iterator[Remark]:
+    if Fact.SERVER_SIGNATURE in outcome.facts:
+        yield Remark(f"said {outcome.facts[Fact.SERVER_SIGNATURE]}")
+
+
+_PARTS: tuple[Callable[[Outcome], Iterator[Remark]], ...] = (
+    _starved,
+    _blocked,
+    _names,
+    _peer,
+    _tls,
+    _http,
+    _database,
+    _dialogue,
+)
+
+_SHOWN = 4
+
+
+def _some(items: list[str]) -> str:
+    rest = len(items) - _SHOWN
+    return ", ".join(items[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def steps(outcome: Outcome) -> list[tuple[str, ...]]:
+    """Rows of a small table for what one sentence cannot tell: each address tried, each DNS message of a failure."""
+    facts = outcome.facts
+    if Fact.ATTEMPTS in facts:
+        return [_address_tried(attempt) for attempt in facts[Fact.ATTEMPTS]]
+    if outcome.failure is not None:
+        return [_message_sent(attempt) for attempt in facts.get(Fact.DNS_ATTEMPTS, ())]
+    return []
+
+
+def _address_tried(attempt: Mapping[str, Any]) -> tuple[str, ...]:
+    verdict = "OK" if attempt["success"] else f"{attempt['phase']}/{attempt['reason']}"
+    times = " · ".join(f"{phase} {seconds(spent)}" for phase, spent in attempt["phases"].items())
+    return attempt["address"], verdict, times
+
+
+def _message_sent(attempt: Mapping[str, Any]) -> tuple[str, ...]:
+    verdict = str(attempt.get("rcode") or attempt.get("error") or "")
+    if attempt.get("truncated"):
+        verdict += ", truncated"
+    if attempt["transport"] != "udp":
+        verdict += f" over {attempt['transport']}"
+    return attempt["server"], attempt["name"], verdict, seconds(attempt["duration_seconds"])

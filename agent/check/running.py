@@ -1,0 +1,61 @@
+"""The runs of a check: all at once, each through the same runner as the daemon's, and visible while they last."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from agent.model import Outcome, Target
+from agent.prober import Prober, Recorder
+from agent.probers import PROBERS
+from agent.runner import run
+
+CONCURRENCY = 64
+"""Runs at the same time: enough for a task's whole configuration at once, and far below the usual limit of 1024 file
+descriptors."""
+
+
+class Run:
+    """One target's run, as far as it is."""
+
+    def __init__(self, target: Target[Any]) -> None:
+        self.target = target
+        self.recorder = Recorder()
+        self.outcome: Outcome | None = None
+        self._began: float | None = None
+        self._ended: float | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it has been running, or took; None before it begins."""
+        if self._began is None:
+            return None
+        return (self._ended or time.perf_counter()) - self._began
+
+    async def perform(self, prober: Prober) -> None:
+        """Run it. Cancelled, it has no outcome, but its recorder shows how far it came."""
+        self._began = time.perf_counter()
+        try:
+            self.outcome = await run(prober, self.target, recorder=self.recorder)
+        finally:
+            self._ended = time.perf_counter()
+
+
+async def probe_all(runs: Sequence[Run]) -> None:
+    """Perform every run; cancelling ends those that are under way and begins no more."""
+    probers = {kind: PROBERS[kind].prober() for kind in {run.target.type for run in runs}}
+    slots = asyncio.Semaphore(CONCURRENCY)
+
+    async def in_turn(run: Run) -> None:
+        async with slots:
+            await run.perform(probers[run.target.type])
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for run in runs:
+                group.create_task(in_turn(run))
+    finally:
+        for prober in probers.values():
+            await prober.aclose()
