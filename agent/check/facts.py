@@ -61,8 +61,11 @@ def _peer(outcome: Outcome) -> Iterator[Remark]:
     if Fact.PROXY in facts:
         yield Remark(f"through the proxy {facts[Fact.PROXY]}")
     if Fact.ADDRESS in facts and Fact.ATTEMPTS not in facts:
-        of = len(facts.get(Fact.ADDRESSES, ()))
-        yield Remark(f"address {facts[Fact.ADDRESS]}" + (f" (first of {of})" if of > 1 else ""))
+        address, of = facts[Fact.ADDRESS], len(facts.get(Fact.ADDRESSES, ()))
+        if of > 1:
+            yield Remark(f"address {address} (first of {of})")
+        elif address not in outcome.target.name:
+            yield Remark(f"address {address}")
 
 
 def _tls(outcome: Outcome) -> Iterator[Remark]:

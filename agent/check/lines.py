@@ -25,7 +25,7 @@ def flow(pieces: Sequence[Text], separator: Text, width: int) -> list[Text]:
     lines: list[Text] = []
     for piece in pieces:
         if lines and lines[-1].cell_len + separator.cell_len + piece.cell_len <= width:
-            lines[-1] = lines[-1] + separator + piece
+            lines[-1] = Text.assemble(lines[-1], separator, piece)
         else:
             lines.extend(wrap(piece, width))
     return lines
@@ -43,9 +43,14 @@ def aligned(rows: Sequence[Sequence[str]], width: int, style: str) -> Iterator[T
         for row in rows:
             first, *others = flow([Text(cell, style) for cell in row], Text("  "), width - 2)
             yield first
-            yield from (Text("  ") + line for line in others)
+            yield from (indented(line, 2) for line in others)
 
 
 def pad(text: Text, width: int) -> Text:
     """The text with spaces after it up to a width."""
-    return text + " " * (width - text.cell_len)
+    return Text.assemble(text, " " * (width - text.cell_len))
+
+
+def indented(line: Text, width: int) -> Text:
+    """The text after as many spaces."""
+    return Text.assemble(" " * width, line)

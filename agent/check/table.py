@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from agent.check.facts import Remark, remarks, steps
-from agent.check.lines import NARROWEST, aligned, flow, pad, wrap
+from agent.check.lines import NARROWEST, aligned, flow, indented, pad, wrap
 from agent.check.running import Run
 from agent.check.wording import Wording, count, seconds
 from agent.model import Failure, Phase
@@ -78,7 +78,7 @@ class _Layout:
         yield from self._below([self._remark(remark) for remark in remarks(outcome)])
         rows = [[self._wording(cell) for cell in row] for row in steps(outcome)]
         if rows:
-            yield from (_indented(line) for line in aligned(rows, self._width - _INDENT, "dim"))
+            yield from (indented(line, _INDENT) for line in aligned(rows, self._width - _INDENT, "dim"))
 
     def _row(
         self, verdict: Text, name: Text, *, kind: str, time: str, phases: Sequence[Text], style: str = ""
@@ -87,14 +87,18 @@ class _Layout:
         times = flow(phases, self._separator, self._phases) if self._wide else []
         for number, (part, spent) in enumerate(zip_longest(names, times, fillvalue=Text(""))):
             first = number == 0
-            line = pad(verdict if first else Text(""), _INDENT) + pad(part, self._name + _GAP)
-            line += Text(f"{kind if first else '':<{self._type + _GAP}}{time if first else '':>{self._time}}  ") + spent
-            line.stylize_before(style)
+            line = Text.assemble(
+                pad(verdict if first else Text(""), _INDENT),
+                pad(part, self._name + _GAP),
+                f"{kind if first else '':<{self._type + _GAP}}{time if first else '':>{self._time}}{'':{_GAP}}",
+                spent,
+                style=style,
+            )
             line.rstrip()
             yield line
 
     def _below(self, pieces: Sequence[Text]) -> Iterator[Text]:
-        return (_indented(line) for line in flow(pieces, self._separator, self._width - _INDENT))
+        return (indented(line, _INDENT) for line in flow(pieces, self._separator, self._width - _INDENT))
 
     def _times(self, run: Run) -> list[Text]:
         failure = run.outcome.failure if run.outcome else None
@@ -111,10 +115,6 @@ class _Layout:
 
     def _remark(self, remark: Remark) -> Text:
         return Text(self._wording(remark.text), "yellow" if remark.warning else "dim")
-
-
-def _indented(line: Text) -> Text:
-    return Text(" " * _INDENT) + line
 
 
 def _failed_in(failure: Failure | None, phase: Phase) -> bool:
