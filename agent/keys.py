@@ -1,7 +1,8 @@
 """Configuration keys: what kinds of value there are, and how a dataclass declares the keys it is read from.
 
 A key is declared once, as a dataclass field made by `key()`. Reading, error messages, `config show`, the JSON Schema
-and the reference are all derived from that declaration. voluptuous walks the mappings and collects every problem.
+and the reference are all derived from that declaration. voluptuous walks the mappings and collects every problem;
+docs/decisions.md has the measurement it was chosen by.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ import difflib
 import ipaddress
 import math
 import re
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import voluptuous as vol
 
@@ -25,27 +26,46 @@ T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
 
 NOTHING = object()
-"""What a key that was left out got."""
+"""The default of a key that may not be left out."""
 
 
 class Unexpected(Exception):  # noqa: N818 - the word of the message it becomes
     """A value is not what a kind reads. The text, if any, says what is wrong with it."""
 
 
+class Untyped(str):
+    """Text that came out of the environment into an unquoted value, where `8080` may be meant as a number.
+
+    A kind is offered the number (or boolean, or null) first and the text where it takes none: `port: ${PORT}` works,
+    and so does `password: ${PASSWORD}` where the password happens to be digits.
+    """
+
+    typed: object
+
+    def __new__(cls, text: str, typed: object) -> Self:
+        self = super().__new__(cls, text)
+        self.typed = typed
+        return self
+
+
 def shown(value: object, limit: int = 60) -> str:
     """A value as it appears in a message after `got`."""
-    if value is NOTHING:
-        return "nothing"
-    if value is None:
-        return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, Mapping):
-        return "a mapping"
-    if isinstance(value, list):
-        return "a list"
-    text = repr(value)
-    return text if len(text) <= limit else text[:limit] + "…"
+    if isinstance(value, str | int | float):
+        text = repr(value)
+        return text if len(text) <= limit else text[:limit] + "…"
+    return shown_kind(value)
+
+
+def shown_kind(value: object) -> str:
+    """What a value is, without the value: for messages about secrets."""
+    if value is None:
+        return "null"
+    if value == "":
+        return "an empty string"
+    names = {str: "a string", bool: "a boolean", int: "a number", float: "a number", dict: "a mapping", list: "a list"}
+    return names.get(type(value), "something else")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,13 +82,23 @@ class Kind(Generic[T]):
     """JSON Schema, draft 2020-12."""
     secret: bool = False
     """The value seen is never part of a message."""
+    keys: Mapping[str, Key[Any]] | None = None
+    """What a mapping, or each item of a list of mappings, holds: for the reference."""
 
     def __call__(self, raw: Any) -> T:
         """Read one value: the form in which voluptuous uses a kind."""
+        if isinstance(raw, Untyped):
+            try:
+                return self(raw.typed)
+            except vol.Invalid as as_typed:
+                try:
+                    return self(str(raw))
+                except vol.Invalid:
+                    raise as_typed from None
         try:
             return self.read(raw)
         except Unexpected as error:
-            seen = f"a {type(raw).__name__}" if self.secret and raw is not NOTHING else shown(raw)
+            seen = shown_kind(raw) if self.secret else shown(raw)
             reason = f": {error}" if str(error) else ""
             raise vol.Invalid(f"expected {self.expected}, got {seen}{reason}") from None
 
@@ -127,52 +157,64 @@ def checks_of(cls: type) -> tuple[Check, ...]:
     return checks
 
 
-def read_mapping(  # noqa: C901 - one problem after the other, in one place
-    raw: Any, keys: Mapping[str, Key[Any]], checks: Iterable[Check] = ()
-) -> dict[str, Any]:
-    """Read a mapping by its keys: {field name: value}, defaults filled in.
-
-    Raises vol.MultipleInvalid with every problem: unknown keys (with the nearest known one), missing ones, values of
-    the wrong kind at any depth, and broken checks among the values that could be read.
-    """
-    if not isinstance(raw, Mapping):
-        raise vol.MultipleInvalid([vol.Invalid(f"expected a mapping, got {shown(raw)}")])
-    values: dict[str, Any] = {name: k.default for name, k in keys.items() if not k.required}
-    unread = {name for name, k in keys.items() if k.required}
-
-    def reader(name: str, kind: Kind[Any]) -> Callable[[Any], Any]:
-        def read(value: Any) -> Any:
-            unread.add(name)
-            values[name] = kind(value)
-            unread.discard(name)
-            return values[name]
-
-        return read
-
-    errors: list[vol.Invalid] = []
-    known = {k.name: vol.Optional(k.name) for k in keys.values()}
-    for unknown in [k for k in raw if k not in known]:
-        errors.append(vol.Invalid(unknown_key(unknown, known), path=[unknown, UNKNOWN_KEY]))
-    for k in keys.values():
-        if k.required and k.name not in raw:
-            errors.append(vol.Invalid(f"expected {k.kind.expected}, got nothing", path=[k.name]))
-    schema = vol.Schema({known[k.name]: reader(name, k.kind) for name, k in keys.items()}, extra=vol.REMOVE_EXTRA)
-    try:
-        schema(dict(raw))
-    except vol.MultipleInvalid as several:
-        errors.extend(several.errors)
-    for check in checks:
-        if unread.isdisjoint(check.needs):
-            problem = check.problem(*(values[name] for name in check.needs))
-            if problem is not None:
-                errors.append(vol.Invalid(problem, path=[keys[check.at].name]))
-    if errors:
-        raise vol.MultipleInvalid(errors)
-    return values
+class KeyProblem(vol.Invalid):
+    """A problem of a key itself, not of its value."""
 
 
-UNKNOWN_KEY = "<key>"
-"""Ends the path of a problem that is about a key itself, not about its value."""
+class MappingReader:
+    """Reads a mapping by its keys: {field name: value}, defaults filled in."""
+
+    def __init__(self, keys: Mapping[str, Key[Any]], checks: Iterable[Check] = ()) -> None:
+        self._keys = keys
+        self._checks = tuple(checks)
+        self._fields = {k.name: field for field, k in keys.items()}
+        self._defaults = {field: k.default for field, k in keys.items() if not k.required}
+        schema: dict[Any, Any] = {_marker(k): k.kind for k in keys.values()}
+        schema[self._unknown] = object
+        self._schema = vol.Schema(schema)
+
+    def _unknown(self, name: object) -> object:
+        # voluptuous offers a key that none of the others took to a key that is a function.
+        raise KeyProblem(unknown_key(name, self._fields))
+
+    def __call__(self, raw: Any) -> dict[str, Any]:
+        """Read a mapping.
+
+        Raises vol.MultipleInvalid with every problem: unknown keys (with the nearest known one), missing ones, values
+        of the wrong kind at any depth, and broken checks among the values that could be read.
+        """
+        if not isinstance(raw, Mapping):
+            raise vol.MultipleInvalid([vol.Invalid(f"expected a mapping, got {shown(raw)}")])
+        errors: list[vol.Invalid] = []
+        try:
+            given = self._schema(dict(raw))
+        except vol.MultipleInvalid as several:
+            errors.extend(several.errors)
+            unread = {str(error.path[0]) for error in errors}
+            given = {k.name: k.kind(raw[k.name]) for k in self._keys.values() if k.name in raw and k.name not in unread}
+            values = self._defaults | {self._fields[name]: value for name, value in given.items()}
+            values = {field: value for field, value in values.items() if self._keys[field].name not in unread}
+        else:
+            values = self._defaults | {self._fields[name]: value for name, value in given.items()}
+        errors.extend(self._broken(values, given))
+        if errors:
+            raise vol.MultipleInvalid(errors)
+        return values
+
+    def _broken(self, values: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[vol.Invalid]:
+        for check in self._checks:
+            # A problem belongs to a key that somebody wrote. Defaults are checked where they are given.
+            written = [name for name in (self._keys[field].name for field in (check.at, *check.needs)) if name in given]
+            if written and all(field in values for field in check.needs):
+                problem = check.problem(*(values[field] for field in check.needs))
+                if problem is not None:
+                    yield vol.Invalid(problem, path=[written[0]])
+
+
+def _marker(k: Key[Any]) -> vol.Marker:
+    if k.required:
+        return vol.Required(k.name, msg=f"expected {k.kind.expected}, got nothing")
+    return vol.Optional(k.name)
 
 
 def unknown_key(unknown: object, known: Iterable[str]) -> str:
@@ -226,7 +268,7 @@ def integer(minimum: int, maximum: int) -> Kind[int]:
     )
 
 
-_DURATION = re.compile(r"(?P<amount>\d+(?:\.\d+)?)(?P<unit>ms|s|m|h|d)")
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)")
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -246,7 +288,7 @@ def duration(minimum: str, maximum: str) -> Kind[float]:
         match = _DURATION.fullmatch(text)
         if match is None:
             raise Unexpected
-        return float(match["amount"]) * _DURATION_UNITS[match["unit"]]
+        return float(match[1]) * _DURATION_UNITS[match[2]]
 
     low, high = seconds_of(minimum), seconds_of(maximum)
 
@@ -260,14 +302,11 @@ def duration(minimum: str, maximum: str) -> Kind[float]:
         expected=f"a duration such as 15s, from {minimum} to {maximum}",
         read=read,
         show=show_duration,
-        schema={
-            "type": "string",
-            "pattern": f"^{_DURATION.pattern.replace('?P<amount>', '').replace('?P<unit>', '')}$",
-        },
+        schema={"type": "string", "pattern": f"^{_DURATION.pattern}$"},
     )
 
 
-_SIZE = re.compile(r"(?P<amount>\d+)(?P<unit>B|KiB|MiB|GiB)")
+_SIZE = re.compile(r"([0-9]{1,15})(B|KiB|MiB|GiB)")
 _SIZE_UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
@@ -286,7 +325,7 @@ def size(minimum: str, maximum: str) -> Kind[int]:
         match = _SIZE.fullmatch(text)
         if match is None:
             raise Unexpected
-        return int(match["amount"]) * _SIZE_UNITS[match["unit"]]
+        return int(match[1]) * _SIZE_UNITS[match[2]]
 
     low, high = bytes_of(minimum), bytes_of(maximum)
 
@@ -300,7 +339,7 @@ def size(minimum: str, maximum: str) -> Kind[int]:
         expected=f"a size such as 64KiB, from {minimum} to {maximum}",
         read=read,
         show=show_size,
-        schema={"type": "string", "pattern": r"^\d+(B|KiB|MiB|GiB)$"},
+        schema={"type": "string", "pattern": f"^{_SIZE.pattern}$"},
     )
 
 
@@ -382,6 +421,7 @@ class HostPort:
 
 _HOST_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _HOST_LIMIT = 253  # RFC 1035 section 2.3.4, without the trailing dot
+_PORT = re.compile(r"[0-9]{1,5}")
 _PORT_LIMIT = 65535
 
 
@@ -395,7 +435,7 @@ def valid_host(host: str) -> bool:
     return True
 
 
-def split_host_port(text: str, default_port: int | None = None) -> HostPort:
+def split_host_port(text: str, default_port: int | None = None, *, lowest: int = 1) -> HostPort:
     """Split `host:port`, `[2001:db8::1]:port` or, where there is a default port, a bare host. Raises Unexpected."""
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
@@ -410,17 +450,17 @@ def split_host_port(text: str, default_port: int | None = None) -> HostPort:
         raise Unexpected
     if not port_text and default_port is not None:
         return HostPort(host, default_port)
-    if not (port_text.isascii() and port_text.isdigit()) or not 0 < int(port_text) <= _PORT_LIMIT:
+    if _PORT.fullmatch(port_text) is None or not lowest <= int(port_text) <= _PORT_LIMIT:
         raise Unexpected
     return HostPort(host, int(port_text))
 
 
-def host_port(default_port: int | None = None) -> Kind[HostPort]:
+def host_port(default_port: int | None = None, *, lowest: int = 1) -> Kind[HostPort]:
     """A host and port; the port may be left out where there is a default."""
     optional = "" if default_port is None else f" (port {default_port} where left out)"
     return Kind(
         expected=f"an address such as db.example.com:5432 or [2001:db8::1]:5432{optional}",
-        read=lambda raw: split_host_port(_text(raw), default_port),
+        read=lambda raw: split_host_port(_text(raw), default_port, lowest=lowest),
         show=str,
         schema={"type": "string", "minLength": 1},
     )
@@ -455,6 +495,7 @@ def list_of(kind: Kind[T], *, minimum: int = 0) -> Kind[tuple[T, ...]]:
         show=lambda items: [kind.show(item) for item in items],
         schema={"type": "array", "items": kind.schema, **({"minItems": minimum} if minimum else {})},
         secret=kind.secret,
+        keys=kind.keys,
     )
 
 
@@ -464,8 +505,22 @@ def mapping_of(kind: Kind[T], *, names: Kind[str] = NON_EMPTY) -> Kind[Mapping[s
     def read(raw: Any) -> Mapping[str, T]:
         if not isinstance(raw, Mapping):
             raise Unexpected
-        read_names = collect((name, name, names) for name in raw)
-        return dict(zip(read_names, collect((name, item, kind) for name, item in raw.items()), strict=True))
+        errors: list[vol.Invalid] = []
+        items: dict[str, T] = {}
+        for name, item in raw.items():
+            try:
+                read_name = names(name)
+            except vol.Invalid as error:
+                errors.append(KeyProblem(error.msg, path=[name]))
+                continue
+            try:
+                items[read_name] = kind(item)
+            except vol.Invalid as error:
+                error.prepend([name])
+                errors.extend(error.errors if isinstance(error, vol.MultipleInvalid) else [error])
+        if errors:
+            raise vol.MultipleInvalid(errors)
+        return items
 
     return Kind(
         expected=f"a mapping, each value {kind.expected}",
@@ -494,11 +549,13 @@ def collect(parts: Iterable[tuple[Hashable, Any, Kind[T]]]) -> list[T]:
 def section(cls: type[T]) -> Kind[T]:
     """A mapping that becomes a dataclass whose fields were declared with `key()`."""
     keys = keys_of(cls)
+    reader = MappingReader(keys, checks_of(cls))
     return Kind(
         expected="a mapping",
-        read=lambda raw: cls(**read_mapping(raw, keys, checks_of(cls))),
+        read=lambda raw: cls(**reader(raw)),
         show=lambda value: show_section(value, keys),
         schema=section_schema(keys),
+        keys=keys,
     )
 
 

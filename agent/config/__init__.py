@@ -1,0 +1,34 @@
+"""Configuration: files, the environment and URLs become frozen values, or every problem at once."""
+
+from agent.config.load import load, targets_from_urls
+from agent.config.problem import ConfigError, Mark, Problem
+from agent.config.schema import json_schema
+from agent.config.sections import (
+    Config,
+    Detail,
+    LogFormat,
+    LogLevel,
+    LogOptions,
+    MetricsOptions,
+    SchedulerOptions,
+    ServerOptions,
+)
+from agent.config.show import show
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "Detail",
+    "LogFormat",
+    "LogLevel",
+    "LogOptions",
+    "Mark",
+    "MetricsOptions",
+    "Problem",
+    "SchedulerOptions",
+    "ServerOptions",
+    "json_schema",
+    "load",
+    "show",
+    "targets_from_urls",
+]

@@ -1,0 +1,86 @@
+"""The sections of a configuration file that are not targets, and the configuration as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from agent.keys import HostPort, choice, host_port, integer, key
+from agent.model import Target
+
+DEFAULT_PORT = 9733
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions:
+    """Where the agent's own HTTP server listens."""
+
+    listen: HostPort = key(
+        host_port(DEFAULT_PORT, lowest=0),
+        default=HostPort("0.0.0.0", DEFAULT_PORT),  # noqa: S104 - Prometheus and the kubelet come from outside the pod
+        doc="Address and port to listen on; `[::]` takes IPv6 and, as Linux comes, IPv4 too. Port 0 takes a free one.",
+    )
+
+
+class LogLevel(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(StrEnum):
+    AUTO = "auto"
+    JSON = "json"
+    PRETTY = "pretty"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogOptions:
+    """What is logged, and how."""
+
+    level: LogLevel = key(
+        choice(LogLevel),
+        default=LogLevel.INFO,
+        doc="Least severe events to log: info has one event per state change of a target, debug one per outcome.",
+    )
+    format: LogFormat = key(
+        choice(LogFormat),
+        default=LogFormat.AUTO,
+        doc="json is one object a line, pretty is for people; auto is pretty on a terminal and json elsewhere.",
+    )
+
+
+class Detail(StrEnum):
+    NORMAL = "normal"
+    LOW = "low"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsOptions:
+    """What `/metrics` carries."""
+
+    detail: Detail = key(
+        choice(Detail),
+        default=Detail.NORMAL,
+        doc="normal is at most 32 series a target, low at most 12.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulerOptions:
+    """How much happens at once."""
+
+    concurrency: int = key(integer(1, 1000), default=50, doc="Most probes that run at the same time.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """A configuration, checked and complete: nothing downstream applies a default."""
+
+    targets: tuple[Target[Any], ...]
+    server: ServerOptions = field(default_factory=ServerOptions)
+    log: LogOptions = field(default_factory=LogOptions)
+    metrics: MetricsOptions = field(default_factory=MetricsOptions)
+    scheduler: SchedulerOptions = field(default_factory=SchedulerOptions)
