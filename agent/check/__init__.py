@@ -26,14 +26,14 @@ class Output(StrEnum):
     JSON = "json"
 
 
-async def check(targets: Sequence[Target[Any]], *, output: Output) -> int:
-    """Probe every target once, write the result to standard output and return the exit code.
+async def check(targets: Sequence[Target[Any]], *, output: Output, concurrency: int) -> int:
+    """Probe every target once, so many at the same time, write the result to standard output and return the exit code.
 
     0: every target is as it should be. 1: one is not. 3: the result could not be written. 128 plus the number of the
     signal: SIGINT or SIGTERM came first; what was known by then is written.
     """
     runs = tuple(Run(target) for target in targets)
-    signalled = await (_watched(runs) if _somebody_watches(sys.stderr) else _until_done(runs))
+    signalled = await (_watched if _somebody_watches(sys.stderr) else _until_done)(runs, concurrency)
     text = as_json([run.outcome for run in runs if run.outcome]) if output is Output.JSON else _as_table(runs)
     try:
         _write(text, sys.stdout)
@@ -51,10 +51,10 @@ def as_json(outcomes: Sequence[Outcome]) -> str:
     return json.dumps(document, indent=2, allow_nan=False) + "\n"
 
 
-async def _until_done(runs: Sequence[Run]) -> int | None:
+async def _until_done(runs: Sequence[Run], concurrency: int) -> int | None:
     """Wait for the runs, or for the signal that ends them: its number."""
     loop = asyncio.get_running_loop()
-    probing = loop.create_task(probe_all(runs))
+    probing = loop.create_task(probe_all(runs, concurrency=concurrency))
     signalled: list[int] = []
 
     def stop(number: int) -> None:
@@ -74,11 +74,11 @@ async def _until_done(runs: Sequence[Run]) -> int | None:
     return signalled[0] if signalled else None
 
 
-async def _watched(runs: Sequence[Run]) -> int | None:
+async def _watched(runs: Sequence[Run], concurrency: int) -> int | None:
     from agent.check.progress import shown  # noqa: PLC0415 - 65 ms of CPU that nobody pays who does not look
 
     async with shown(runs):
-        return await _until_done(runs)
+        return await _until_done(runs, concurrency)
 
 
 def _somebody_watches(stream: TextIO) -> bool:

@@ -31,6 +31,8 @@ async def shown(runs: Sequence[Run]) -> AsyncIterator[None]:
     finally:
         drawing.cancel()
         await asyncio.wait([drawing])
+        if not drawing.cancelled():
+            drawing.result()
 
 
 async def _draw(runs: Sequence[Run], console: Console) -> None:

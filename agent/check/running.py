@@ -11,10 +11,7 @@ from agent.model import Outcome, Target
 from agent.prober import Prober, Recorder
 from agent.probers import PROBERS
 from agent.runner import run
-
-CONCURRENCY = 64
-"""Runs at the same time: enough for a task's whole configuration at once, and far below the usual limit of 1024 file
-descriptors."""
+from agent.starvation import Starvation, Throttling
 
 
 class Run:
@@ -34,28 +31,32 @@ class Run:
             return None
         return (self._ended or time.perf_counter()) - self._began
 
-    async def perform(self, prober: Prober) -> None:
+    async def perform(self, prober: Prober, starvation: Starvation) -> None:
         """Run it. Cancelled, it has no outcome, but its recorder shows how far it came."""
         self._began = time.perf_counter()
         try:
-            self.outcome = await run(prober, self.target, recorder=self.recorder)
+            with starvation.watch(self.recorder.facts):
+                self.outcome = await run(prober, self.target, recorder=self.recorder)
         finally:
             self._ended = time.perf_counter()
 
 
-async def probe_all(runs: Sequence[Run]) -> None:
-    """Perform every run; cancelling ends those that are under way and begins no more."""
+async def probe_all(runs: Sequence[Run], *, concurrency: int) -> None:
+    """Perform every run, so many at a time; cancelling ends those that are under way and begins no more."""
     probers = {kind: PROBERS[kind].prober() for kind in {run.target.type for run in runs}}
-    slots = asyncio.Semaphore(CONCURRENCY)
+    slots = asyncio.Semaphore(concurrency)
+    starvation = Starvation(Throttling.find())
 
     async def in_turn(run: Run) -> None:
         async with slots:
-            await run.perform(probers[run.target.type])
+            await run.perform(probers[run.target.type], starvation)
 
+    starvation.lag.start()
     try:
         async with asyncio.TaskGroup() as group:
             for run in runs:
                 group.create_task(in_turn(run))
     finally:
+        starvation.lag.stop()
         for prober in probers.values():
             await prober.aclose()
