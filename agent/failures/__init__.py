@@ -11,7 +11,7 @@ from typing import Any
 
 from agent.failures import http, names, network, postgres, tls
 from agent.failures.cause import Cause, Classifier
-from agent.model import REASONS, Fact, Failure, Phase, Reason, Target, secrets_of
+from agent.model import REASONS, Fact, Failure, Phase, Reason, Target
 from agent.prober import ProbeFailure, Recorder, shorten
 
 CLASSIFIERS: tuple[Classifier, ...] = (tls.classify, names.classify, http.classify, postgres.classify, network.classify)
@@ -61,7 +61,7 @@ _WAITED_FOR: Mapping[Phase, str] = {
 
 def redact(text: str, target: Target[Any]) -> str:
     """The text without any secret of the target."""
-    for secret in secrets_of(target.options):
+    for secret in target.options.secrets:
         try:
             value = secret.reveal()
         except (OSError, UnicodeDecodeError):

@@ -11,7 +11,7 @@ from typing import Any
 
 from agent.model import Options
 from agent.prober import Prober
-from agent.probers import tcp
+from agent.probers import http, http_options, tcp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,13 @@ class ProberSpec:
 
 PROBERS: Mapping[str, ProberSpec] = MappingProxyType(
     {
+        "http": ProberSpec(
+            options=http_options.HttpOptions,
+            prober=http.HttpProber,
+            url_schemes=("http", "https"),
+            from_url=http_options.from_url,
+            doc="An HTTP request, through redirects and proxies, and what is expected of the answer.",
+        ),
         "tcp": ProberSpec(
             options=tcp.TcpOptions,
             prober=tcp.TcpProber,

@@ -1,0 +1,129 @@
+"""HTTP/1.1 on a connected stream: one request, one answer, every part of it bounded.
+
+aiohttp's parser does the reading. Its client is left out: it would connect, resolve, pool, redirect and decompress in
+ways of its own, which the prober must see and bound, and it costs more CPU than the rest of a probe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http import HttpResponseParser
+from aiohttp.http_exceptions import HttpProcessingError, PayloadEncodingError
+from aiohttp.streams import StreamReader as Payload
+from multidict import CIMultiDictProxy
+
+LINE_LIMIT_BYTES = 8190
+"""The longest status line or header, as in Apache's httpd."""
+HEADERS_LIMIT = 128
+_READ_BYTES = 64 * 1024
+# What one read can hold never reaches this, so that the parser never has to pause.
+_PAYLOAD_LIMIT_BYTES = 16 * _READ_BYTES
+_SWITCHING_PROTOCOLS = 101
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The status line and headers of an answer."""
+
+    status: int
+    reason: str
+    version: str
+    """`1.1`"""
+    headers: CIMultiDictProxy[str]
+
+    @property
+    def status_line(self) -> str:
+        """`404 Not Found`, for a sentence."""
+        return f"{self.status} {self.reason}" if self.reason and self.reason.isprintable() else str(self.status)
+
+
+def request_bytes(method: str, target: str, headers: Iterable[tuple[str, str]], body: bytes = b"") -> bytes:
+    """A request as it goes over the wire."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    return f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode() + body
+
+
+class Answer:
+    """The answer to one request, read as it comes."""
+
+    def __init__(self, reader: asyncio.StreamReader, *, to_head: bool = False) -> None:
+        """Read from a stream; the answer to a HEAD request has no body, whatever its headers say."""
+        loop = asyncio.get_running_loop()
+        self._reader = reader
+        self._to_head = to_head
+        self._parser = HttpResponseParser(
+            BaseProtocol(loop),
+            loop,
+            _PAYLOAD_LIMIT_BYTES,
+            max_line_size=LINE_LIMIT_BYTES,
+            max_field_size=LINE_LIMIT_BYTES,
+            max_headers=HEADERS_LIMIT,
+            response_with_body=not to_head,
+            read_until_eof=True,
+            auto_decompress=False,
+        )
+        self._payload: Payload | None = None
+        self._rest = b""
+        """What came with the head and is not part of it."""
+
+    async def head(self) -> Head:
+        """The final status line and headers; informational answers (1xx) before it are skipped.
+
+        Raises aiohttp.http_exceptions.HttpProcessingError, EOFError, OSError.
+        """
+        while True:
+            data = await self._reader.read(_READ_BYTES)
+            if not data:
+                raise EOFError
+            begin = 0
+            # A line at a time: what follows the head must not be read as a part of it, see read().
+            while begin < len(data):
+                end = data.find(b"\n", begin) + 1 or len(data)
+                messages, _, _ = self._parser.feed_data(data[begin:end])
+                begin = end
+                for message, payload in messages:
+                    if message.code < 200 and message.code != _SWITCHING_PROTOCOLS:  # noqa: PLR2004 - 1xx
+                        continue
+                    self._payload, self._rest = payload, data[begin:]
+                    version = f"{message.version.major}.{message.version.minor}"
+                    return Head(message.code, message.reason, version, message.headers)
+
+    @property
+    def rest(self) -> bytes:
+        """What came behind the head in the same read."""
+        return self._rest
+
+    async def read(self) -> bytes:
+        """The next piece of the body, without its framing; empty at its end. Bytes behind the end are not looked at.
+
+        Raises aiohttp.http_exceptions.HttpProcessingError, EOFError (it ended too early), OSError.
+        """
+        payload = self._payload
+        if payload is None or self._to_head:
+            return b""
+        while True:
+            if self._rest:
+                data, self._rest = self._rest, b""
+                try:
+                    self._parser.feed_data(data)
+                except HttpProcessingError:
+                    if not payload.is_eof():
+                        raise
+            if piece := payload.read_nowait():
+                return piece
+            if payload.is_eof():
+                return b""
+            self._rest = await self._reader.read(_READ_BYTES)
+            if not self._rest:
+                self._end()
+
+    def _end(self) -> None:
+        """The connection has ended; so has a body without a length of its own."""
+        try:
+            self._parser.feed_eof()
+        except PayloadEncodingError:
+            raise EOFError from None

@@ -1,0 +1,219 @@
+"""http: a request over a fresh connection, through redirects, and what is expected of the final answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+from aiohttp import CookieJar
+from yarl import URL
+
+from agent import __version__
+from agent.failures import redact
+from agent.keys import HostPort, show_size
+from agent.model import Addresses, Fact, Phase, Reason, Secret, Target
+from agent.net.connect import Stream, connect
+from agent.net.content import ACCEPTED, Content
+from agent.net.http1 import Answer, Head, request_bytes
+from agent.net.proxy import ProxyEnvironment, ProxyMode, ProxyServer, demand_credentials, open_tunnel
+from agent.net.resolve import Address, resolve
+from agent.net.tls import Contexts, start_tls
+from agent.net.urls import host_of, port_of, printable, read_url, trusted_with_credentials
+from agent.prober import ProbeFailure, Recorder
+from agent.probers.http_expect import Mask, judge_body, judge_headers, judge_status
+from agent.probers.http_options import HttpOptions, Method
+from agent.runner import each
+
+USER_AGENT = f"netprobe/{__version__}"
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_KEEP_METHOD = frozenset({307, 308})
+_SEE_OTHER = 303
+_SECURE = "https"
+
+_OF_ONE_HOP = frozenset(
+    {fact for fact in Fact if fact.value.startswith(("tls_", "certificate_"))}
+    | {Fact.HTTP_STATUS_CODE, Fact.HTTP_VERSION, Fact.ADDRESSES, Fact.PROXY}
+)
+"""Facts about a connection, which the next one does not inherit."""
+
+
+class HttpProber:
+    """Asks once, over one new connection a hop; nothing is pooled, cached or tried again."""
+
+    def __init__(self) -> None:
+        self._contexts = Contexts()
+        self._environment = ProxyEnvironment()
+
+    async def probe(self, target: Target[HttpOptions], recorder: Recorder) -> None:
+        options = target.options
+        proxy = self._proxy_for(options.url, options)
+        addresses = await _resolve(options.url, proxy, options, options.addresses, recorder)
+
+        async def attempt(address: Address, notes: Recorder) -> None:
+            await self._follow(target, address, notes)
+
+        await each(addresses, target, recorder, attempt)
+
+    async def aclose(self) -> None:
+        pass
+
+    async def _follow(self, target: Target[HttpOptions], address: Address, notes: Recorder) -> None:
+        """One run against one of the target's addresses: from the first request to the verdict on the last answer."""
+        options = target.options
+        request = Request(options.url, options.method, with_body=options.sends_body)
+        hops: list[dict[str, object]] = []
+        notes.facts[Fact.HTTP_REDIRECTS] = hops
+        jar: CookieJar | None = None
+        while True:
+            proxy = self._proxy_for(request.url, options)
+            if hops:
+                (address,) = await _resolve(request.url, proxy, options, Addresses.FIRST, notes)
+            if proxy is not None:
+                notes.facts[Fact.PROXY] = str(proxy)
+            async with await connect(address, notes) as stream:
+                await self._secure(stream, request.url, proxy, options, notes)
+                with notes.phase(Phase.REQUEST):
+                    stream.writer.write(request.wire(options, proxy, jar))
+                    answer = Answer(stream.reader, to_head=request.method is Method.HEAD)
+                    head = await answer.head()
+                notes.facts[Fact.HTTP_STATUS_CODE] = head.status
+                notes.facts[Fact.HTTP_VERSION] = head.version
+                if proxy is not None:
+                    demand_credentials(proxy, head, notes)
+                location = head.headers.get("Location") if head.status in _REDIRECTS else None
+                if location is None or not options.max_redirects:
+                    await _judge(target, answer, head, partial(_masked, target=target, proxy=proxy), notes)
+                    return
+            hops.append({"url": printable(request.url), "status": head.status})
+            following = _join(request.url, location)
+            if len(hops) > options.max_redirects:
+                detail = f"expected at most {options.max_redirects} redirects, got another to {printable(following)}"
+                raise ProbeFailure(Reason.TOO_MANY_REDIRECTS, detail, phase=Phase.VERIFY)
+            if cookies := head.headers.getall("Set-Cookie", ()):
+                jar = jar or CookieJar(unsafe=True)  # "unsafe": cookies of IP addresses count too
+                jar.update_cookies_from_headers(cookies, request.url)
+            request = request.redirected(head.status, following)
+            for fact in _OF_ONE_HOP:
+                notes.facts.pop(fact, None)
+
+    def _proxy_for(self, url: URL, options: HttpOptions) -> ProxyServer | None:
+        if options.proxy is ProxyMode.ENVIRONMENT:
+            return self._environment.proxy_for(url)
+        return options.proxy if isinstance(options.proxy, ProxyServer) else None
+
+    async def _secure(
+        self, stream: Stream, url: URL, proxy: ProxyServer | None, options: HttpOptions, notes: Recorder
+    ) -> None:
+        """Make what lies between connection and request: TLS to the proxy, the tunnel, TLS to the server."""
+        if proxy is not None and proxy.scheme == _SECURE:
+            # The proxy is judged by the same authorities, but never shown the certificate meant for the target.
+            tls = replace(options.tls, certificate_file=None, key_file=None)
+            await start_tls(stream, self._contexts.get(tls), proxy.endpoint.host, notes)
+            for fact in _OF_ONE_HOP - {Fact.PROXY, Fact.ADDRESSES}:
+                notes.facts.pop(fact, None)
+        if url.scheme == _SECURE:
+            if proxy is not None:
+                await open_tunnel(stream, proxy, HostPort(host_of(url), port_of(url)), USER_AGENT, notes)
+            pinned = options.tls.server_name if host_of(url) == host_of(options.url) else None
+            await start_tls(stream, self._contexts.get(options.tls), pinned or host_of(url).rstrip("."), notes)
+
+
+async def _resolve(
+    url: URL, proxy: ProxyServer | None, options: HttpOptions, addresses: Addresses, notes: Recorder
+) -> tuple[Address, ...]:
+    """The addresses to connect to: the proxy's, where there is one."""
+    endpoint = proxy.endpoint if proxy is not None else HostPort(host_of(url), port_of(url))
+    return await resolve(
+        endpoint.host,
+        endpoint.port,
+        notes,
+        family=options.family,
+        addresses=addresses,
+        resolv_conf=options.resolv_conf,
+    )
+
+
+def _join(url: URL, location: str) -> URL:
+    try:
+        return read_url(location, url)
+    except ValueError as error:
+        detail = f"expected a Location with an http or https URL, got one where {error}"
+        raise ProbeFailure(Reason.PROTOCOL_ERROR, detail, phase=Phase.REQUEST) from None
+
+
+def _masked(text: str, target: Target[HttpOptions], proxy: ProxyServer | None) -> str:
+    """A text without the secrets of the target and of a proxy that came from the environment."""
+    text = redact(text, target)
+    for secret in proxy.secrets if proxy is not None else ():
+        text = text.replace(secret.reveal(), "***")
+    return text
+
+
+async def _judge(target: Target[HttpOptions], answer: Answer, head: Head, mask: Mask, notes: Recorder) -> None:
+    """Read the body of the final answer, within its limit, and compare the answer with what is expected."""
+    options = target.options
+    with notes.phase(Phase.TRANSFER):
+        content = Content(head.headers.get("Content-Encoding", ""), options.body_limit)
+        while not content.overflowed and (piece := await answer.read()):
+            content.feed(piece)
+            notes.facts[Fact.HTTP_BODY_BYTES] = len(content.data)
+        content.finish()
+        notes.facts[Fact.HTTP_BODY_BYTES] = len(content.data)
+    with notes.phase(Phase.VERIFY):
+        judge_status(options.expect, head, content.data, mask)
+        if content.overflowed:
+            detail = f"expected a body of at most {show_size(options.body_limit)}, got more"
+            raise ProbeFailure(Reason.TOO_LARGE, detail, phase=Phase.TRANSFER)
+        judge_headers(options.expect, head, mask)
+        judge_body(options.expect, head, content.data, mask)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked at one hop."""
+
+    url: URL
+    method: Method
+    with_body: bool
+
+    def redirected(self, status: int, url: URL) -> Request:
+        """What is asked where an answer redirected to, RFC 9110, section 15.4: as every client in use does it."""
+        if status in _KEEP_METHOD or self.method is Method.HEAD:
+            return replace(self, url=url)
+        if status == _SEE_OTHER or self.method is Method.POST:
+            return Request(url, Method.GET, with_body=False)
+        return replace(self, url=url)
+
+    def wire(self, options: HttpOptions, proxy: ProxyServer | None, jar: CookieJar | None) -> bytes:
+        """The bytes to send. OSError or UnicodeDecodeError where a secret's file cannot be read."""
+        url = self.url
+        own = trusted_with_credentials(url, options.url)
+        headers = {
+            "host": ("Host", url.host_port_subcomponent or ""),
+            "user-agent": ("User-Agent", USER_AGENT),
+            "accept": ("Accept", "*/*"),
+            "accept-encoding": ("Accept-Encoding", ACCEPTED),
+            "connection": ("Connection", "close"),
+        }
+        for name, value in options.headers:
+            lower = name.lower()
+            if (own or not (isinstance(value, Secret) or lower == "host")) and (
+                self.with_body or not lower.startswith("content-")
+            ):
+                headers[lower] = (name, value.reveal() if isinstance(value, Secret) else value)
+        if own and (authorization := options.authorization) is not None:
+            headers["authorization"] = ("Authorization", authorization.reveal())
+        if jar is not None and (cookies := jar.filter_cookies(url).output(header="", sep=";").strip()):
+            _, configured = headers.get("cookie", ("", ""))
+            headers["cookie"] = ("Cookie", f"{configured}; {cookies}" if configured else cookies)
+        body = b""
+        if self.with_body:
+            body = options.request_body
+            headers["content-length"] = ("Content-Length", str(len(body)))
+        path = url.raw_path_qs
+        if proxy is not None and url.scheme != _SECURE:
+            path = f"{url.scheme}://{url.host_port_subcomponent}{path}"
+            if (proxy_authorization := proxy.authorization) is not None:
+                headers["proxy-authorization"] = ("Proxy-Authorization", proxy_authorization.reveal())
+        return request_bytes(self.method, path, headers.values(), body)
