@@ -40,6 +40,7 @@ class Untyped(str):
     and so does `password: ${PASSWORD}` where the password happens to be digits.
     """
 
+    __slots__ = ("typed",)
     typed: object
 
     def __new__(cls, text: str, typed: object) -> Self:
@@ -53,9 +54,17 @@ def shown(value: object, limit: int = 60) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str | int | float):
-        text = repr(value)
+        text = without_password(repr(value))
         return text if len(text) <= limit else text[:limit] + "…"
     return shown_kind(value)
+
+
+_PASSWORD = re.compile(r"((?:\w+://)?[^\s:/@]*):\S*@")
+
+
+def without_password(text: str) -> str:
+    """A text as it may be shown: what could be a password in a URL is hidden, rather too much than too little."""
+    return _PASSWORD.sub(r"\1:***@", text)
 
 
 def shown_kind(value: object) -> str:
@@ -99,7 +108,7 @@ class Kind(Generic[T]):
             return self.read(raw)
         except Unexpected as error:
             seen = shown_kind(raw) if self.secret else shown(raw)
-            reason = f": {error}" if str(error) else ""
+            reason = f": {without_password(str(error))}" if str(error) else ""
             raise vol.Invalid(f"expected {self.expected}, got {seen}{reason}") from None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from agent.config.problem import ConfigError, Mark, Problem, dotted
 from agent.config.sections import Config, LogOptions, MetricsOptions, SchedulerOptions, ServerOptions
 from agent.config.targets import DEFAULTS_KEYS, Rhythm, TargetReader
 from agent.config.tree import SIZE_LIMIT_BYTES, UNREADABLE, Node, parse
-from agent.keys import Key, KeyProblem, MappingReader, keys_of, shown, unknown_key
+from agent.keys import Key, KeyProblem, MappingReader, keys_of, shown, unknown_key, without_password
 from agent.model import Target
 from agent.net.addressing import RESOLV_CONF
 from agent.probers import PROBERS
@@ -201,7 +200,13 @@ def targets_from_urls(urls: Sequence[str], *, resolv_conf: Path = RESOLV_CONF) -
             raw = {"name": "url", "type": kind, **PROBERS[kind].from_url(url)}
             target = read(raw)
         except ValueError as error:
-            problems.append(Problem(mark=mark, path="", message=f"expected a URL of type {kind}: {error}"))
+            problems.append(
+                Problem(
+                    mark=mark,
+                    path="",
+                    message=f"expected a URL for the type {kind}, got an error: {without_password(str(error))}",
+                )
+            )
         except vol.MultipleInvalid as several:
             problems.extend(Problem(mark=mark, path=dotted(e.path), message=e.msg) for e in several.errors)
         else:
@@ -209,11 +214,3 @@ def targets_from_urls(urls: Sequence[str], *, resolv_conf: Path = RESOLV_CONF) -
     if problems:
         raise ConfigError(problems)
     return tuple(targets)
-
-
-_PASSWORD = re.compile(r"(://[^:/@\s]*):\S*@")
-
-
-def without_password(url: str) -> str:
-    """A URL as it may be shown. Rather too much is hidden than too little."""
-    return _PASSWORD.sub(r"\1:***@", url)

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from agent.keys import HostPort, choice, host_port, integer, key
+from agent.keys import HostPort, Kind, choice, host_port, integer, key
 from agent.model import Target
 
 DEFAULT_PORT = 9733
+LISTEN: Kind[HostPort] = host_port(DEFAULT_PORT, lowest=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +18,7 @@ class ServerOptions:
     """Where the agent's own HTTP server listens."""
 
     listen: HostPort = key(
-        host_port(DEFAULT_PORT, lowest=0),
+        LISTEN,
         default=HostPort("0.0.0.0", DEFAULT_PORT),  # noqa: S104 - Prometheus and the kubelet come from outside the pod
         doc="Address and port to listen on; `[::]` takes IPv6 and, as Linux comes, IPv4 too. Port 0 takes a free one.",
     )

@@ -43,7 +43,7 @@ def _name(raw: Any) -> str:
 
 
 NAME: Kind[str] = Kind(
-    expected=f"a name of at most {NAME_LIMIT} letters, digits and . _ : / - that begins and ends with a letter or a digit",
+    expected=f"a name such as orders-api (letters, digits and . _ : / - inside, at most {NAME_LIMIT})",
     read=_name,
     schema={"type": "string", "pattern": f"^{_NAME.pattern}$"},
 )

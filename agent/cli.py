@@ -1,0 +1,217 @@
+"""The command line: arguments, exit codes, and one line instead of a traceback.
+
+Each command imports what it needs when it runs: `netprobe --version` loads no HTTP server, and the daemon no table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent import __version__
+
+if TYPE_CHECKING:
+    from agent.config import Config
+
+FINE = 0
+A_TARGET_FAILED = 1
+USAGE = 2
+"""The command line or the configuration is wrong."""
+NOT_STARTED = 3
+INTERRUPTED = 130
+"""128 and the number of SIGINT, as shells count."""
+
+CONFIG_VARIABLE = "NETPROBE_CONFIG"
+
+_URLS_HELP = """what to probe instead of the configured targets, such as dns:db, tcp://db:5432 or https://api.example.com/;
+with --config, beside them"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. Usage errors and --help leave through SystemExit, as argparse does."""
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read standard output has seen enough; the interpreter flushes once more and must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FINE
+    except Exception as error:  # noqa: BLE001 - whoever types a command gets a sentence
+        _say(f"netprobe: internal error: {type(error).__name__}: {error} ({_origin(error)})")
+        return NOT_STARTED
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="netprobe",
+        description="Asks the network what a task is about to ask it, and says in one sentence why the answer is bad.",
+        epilog="Exit codes: 0 all good, 1 a target failed, 2 usage or configuration, 3 could not start.",
+    )
+    parser.add_argument("--version", action="version", version=f"netprobe {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Any, about: str, *, config: bool = True) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=about, description=about)
+        if config:
+            _add_config(sub)
+        sub.set_defaults(run=run, parser=sub)
+        return sub
+
+    run = command("run", _run, "probe the configured targets on their schedule and export what is found")
+    run.add_argument("--listen", type=_listen, metavar="HOST:PORT", help="listen here, whatever server.listen says")
+
+    check = command("check", _check, "probe everything once, now")
+    check.add_argument("urls", nargs="*", metavar="URL", help=_URLS_HELP)
+    check.add_argument("--output", choices=("table", "json"), default="table", help="what to print (default: table)")
+
+    config = commands.add_parser("config", help="check, show or describe the configuration")
+    actions = config.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for name, action, about in (
+        ("validate", _config_validate, "report every problem of the configuration"),
+        ("show", _config_show, "print the configuration with every default filled in and secrets masked"),
+        ("schema", _config_schema, "print the JSON Schema of a configuration file, for editors"),
+    ):
+        sub = actions.add_parser(name, help=about, description=about)
+        _add_config(sub)
+        sub.set_defaults(run=action, parser=sub)
+
+    command("demo", _demo, "watch the agent at work on servers of its own, some of which break and heal", config=False)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="PATH",
+        help=f"configuration file, or a directory of them (default: what {CONFIG_VARIABLE} says)",
+    )
+
+
+def _listen(text: str) -> Any:
+    import voluptuous as vol  # noqa: PLC0415 - only where the option is used
+
+    from agent.config.sections import LISTEN  # noqa: PLC0415
+
+    try:
+        return LISTEN(text)
+    except vol.Invalid as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _load(arguments: argparse.Namespace) -> Config:
+    """Load the configuration that --config or the environment names.
+
+    Raises ConfigError; leaves with a usage error where none is named.
+    """
+    from agent.config import load  # noqa: PLC0415
+
+    if arguments.config is None:
+        named = os.environ.get(CONFIG_VARIABLE)
+        if not named:
+            arguments.parser.error(f"expected --config PATH or {CONFIG_VARIABLE}, got neither")
+        arguments.config = Path(named)
+    return load(arguments.config, os.environ)
+
+
+def _with_problems(command: Any) -> Any:
+    """Turn a ConfigError into its problems, one a line on standard error."""
+
+    def run(arguments: argparse.Namespace) -> int:
+        from agent.config import ConfigError  # noqa: PLC0415
+
+        try:
+            code: int = command(arguments)
+        except ConfigError as error:
+            _say(str(error))
+            return USAGE
+        return code
+
+    return run
+
+
+@_with_problems
+def _run(arguments: argparse.Namespace) -> int:
+    config = _load(arguments)
+    if arguments.listen is not None:
+        config = dataclasses.replace(config, server=dataclasses.replace(config.server, listen=arguments.listen))
+    from agent.app import run  # noqa: PLC0415 - after the configuration, whose problems need no server
+
+    try:
+        return asyncio.run(run(config))
+    except OSError as error:
+        _say(f"netprobe: could not start: {error.strerror or error}")
+        return NOT_STARTED
+
+
+@_with_problems
+def _check(arguments: argparse.Namespace) -> int:
+    from agent.config import SchedulerOptions, targets_from_urls  # noqa: PLC0415
+
+    # Who types a URL asks about that URL: the pod's own configuration joins in only where it is asked for.
+    config = _load(arguments) if arguments.config is not None or not arguments.urls else None
+    targets = (*(config.targets if config else ()), *targets_from_urls(arguments.urls))
+    from agent.check import Output, check  # noqa: PLC0415
+
+    concurrency = (config.scheduler if config else SchedulerOptions()).concurrency
+    return asyncio.run(check(targets, output=Output(arguments.output), concurrency=concurrency))
+
+
+@_with_problems
+def _config_validate(arguments: argparse.Namespace) -> int:
+    count = len(_load(arguments).targets)
+    _print(f"{arguments.config}: {count} target{'' if count == 1 else 's'}")
+    return FINE
+
+
+@_with_problems
+def _config_show(arguments: argparse.Namespace) -> int:
+    import yaml  # noqa: PLC0415
+
+    from agent.config import show  # noqa: PLC0415
+
+    _print(yaml.safe_dump(show(_load(arguments)), sort_keys=False, width=120).rstrip())
+    return FINE
+
+
+def _config_schema(_: argparse.Namespace) -> int:
+    from agent.config import json_schema  # noqa: PLC0415
+
+    _print(json.dumps(json_schema(), indent=2))
+    return FINE
+
+
+def _demo(_: argparse.Namespace) -> int:
+    from agent import demo  # noqa: PLC0415
+
+    return demo.main()
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+def _origin(error: BaseException) -> str:
+    """The line that raised, for a report."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return "nowhere"
+    path = Path(trace.tb_frame.f_code.co_filename)
+    return f"{path.parent.name}/{path.name}:{trace.tb_lineno}"
