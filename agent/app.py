@@ -1,0 +1,144 @@
+"""The agent: configuration in, probes on a schedule, outcomes to the sinks, all of it on show over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import socket
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import structlog
+
+from agent import __version__, logs
+from agent.config import Config
+from agent.config.targets import show_target
+from agent.lifecycle import signals, unless
+from agent.model import Outcome, Target
+from agent.prober import Prober, Recorder
+from agent.probers import PROBERS
+from agent.runner import run as run_once
+from agent.scheduler import Scheduler
+from agent.server import CannotListen, Pages, Server
+from agent.sinks import Sink
+from agent.sinks.exposition import Exposition
+from agent.sinks.log import LogSink
+from agent.sinks.metrics import Metrics
+from agent.sinks.status import StatusSink, entry
+from agent.starvation import Starvation, Throttling
+
+POD_UID_VARIABLE = "NETPROBE_POD_UID"
+READY_SECONDS = 10.0
+"""After this the agent calls itself ready, whatever the targets do: a dead target must not look like a dead agent."""
+DRAIN_SECONDS = 5.0
+"""How long runs under way may go on after a SIGTERM: most need less, and a pod that has done its work should end."""
+EXIT_OK = 0
+EXIT_CANNOT_START = 3
+
+_log = structlog.get_logger(__name__)
+
+
+class Agent:
+    """A running agent. An asynchronous context manager; `aclose` is the orderly end."""
+
+    def __init__(self, config: Config, *, pod: str | None = None) -> None:
+        """Use within a running event loop. `pod` tells this agent from others of its fleet, by default its pod's UID."""
+        self._config = config
+        targets = config.targets
+        self._starvation = Starvation(Throttling.find())
+        self.metrics = Metrics(targets, detail=config.metrics.detail, starvation=self._starvation)
+        self.status = StatusSink(targets)
+        self._sinks: Sequence[Sink] = (self.metrics, self.status, LogSink(targets))
+        self._probers: Mapping[str, Prober] = {kind: PROBERS[kind].prober() for kind in {t.type for t in targets}}
+        self._scheduler = Scheduler(
+            targets,
+            self._probe,
+            self.metrics,
+            pod=pod or os.environ.get(POD_UID_VARIABLE) or socket.gethostname(),
+            concurrency=config.scheduler.concurrency,
+        )
+        exposition = Exposition(self.metrics.slices)
+        self._server = Server(
+            Pages(metrics=exposition.render, targets=self._entries, broken=self._broken, unready=self._unready)
+        )
+        self._ready_at = 0.0
+
+    @property
+    def url(self) -> str:
+        """Where the agent's server is to be found."""
+        return self._server.url
+
+    async def start(self) -> None:
+        """Listen, then probe. Raises CannotListen, with nothing left behind."""
+        await self._server.start(self._config.server.listen)
+        self._ready_at = asyncio.get_running_loop().time() + READY_SECONDS
+        self._starvation.lag.start()
+        self._scheduler.start()
+        _log.info("agent_started", version=__version__, url=self.url, targets=len(self._config.targets))
+
+    async def aclose(self, drain_seconds: float = DRAIN_SECONDS) -> None:
+        """Probe no more, let runs under way finish within a time, and stop serving last: what they found can be read.
+
+        Being cancelled shortens it: the runs are cut off, and what has to be closed is closed.
+        """
+        _log.info("agent_stopping", drain_seconds=drain_seconds)
+        try:
+            cut = await self._scheduler.stop(drain_seconds)
+        finally:
+            self._starvation.lag.stop()
+            for prober in self._probers.values():
+                await prober.aclose()
+            await self._server.aclose()
+        _log.info("agent_stopped", cut_off=list(cut))
+
+    async def __aenter__(self) -> Agent:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _probe(self, target: Target[Any]) -> Outcome:
+        recorder = Recorder()
+        with self._starvation.watch(recorder.facts):
+            outcome = await run_once(self._probers[target.type], target, recorder=recorder)
+        for sink in self._sinks:
+            sink.write(outcome)
+        return outcome
+
+    def _entries(self) -> Iterator[Mapping[str, Any]]:
+        for status in self.status.statuses():
+            yield entry(status, show_target(status.target))
+
+    def _broken(self) -> str | None:
+        ended = self._scheduler.ended
+        return f"expected every target to be probed, but nobody probes {', '.join(ended)}" if ended else None
+
+    def _unready(self) -> str | None:
+        waiting = self.status.waiting
+        if not waiting or asyncio.get_running_loop().time() >= self._ready_at:
+            return None
+        return f"waiting for the first result of {', '.join(waiting)}"
+
+
+async def run(config: Config) -> int:
+    """Run the agent until SIGTERM or SIGINT, and return the exit code."""
+    logs.configure(config.log)
+    with signals() as shutdown:
+        agent = Agent(config)
+        try:
+            await agent.start()
+        except CannotListen as error:
+            sys.stderr.write(f"netprobe: {error}\n")
+            return EXIT_CANNOT_START
+        # What exists by now stays for good; the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+        await shutdown.requested.wait()
+        await unless(shutdown.forced, agent.aclose())
+    return EXIT_OK

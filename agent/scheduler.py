@@ -1,0 +1,222 @@
+"""When each target runs: all at once at the start, then each on a grid of its own. Knows no protocol.
+
+A target's grid is `start + phase + n * interval`. It is never moved: a late run, a slow run and jitter change when one
+round begins, not when the next is due. Phases are spread evenly over the targets of a pod, and by a hash of the pod's
+UID over the pods of a fleet, so that ten thousand agents started at once do not ask one server in chorus.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import math
+import random
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+
+from agent.model import Outcome, Target
+
+FIRST_RUNS_SECONDS = 1.0
+"""The first runs of all targets begin within this time."""
+FIRST_RUNS_GAP_SECONDS = 0.02
+"""Between two first runs, where there are few targets: long enough not to share one burst of CPU."""
+JITTER = 0.1
+"""Width of the window around its place on the grid in which a round begins, as a share of the interval. Enough to
+break step with anything else that is periodic; the rounds themselves stay where they are."""
+GRACE = 0.5
+"""How late a round may still begin, as a share of the interval. Later, it is skipped and counted: a backlog that was
+worked off in a bunch would put load on the target that nobody configured."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Ledger(Protocol):
+    """What the scheduler tells about itself. Must not raise."""
+
+    def started(self, lag_seconds: float) -> None:
+        """A run began this long after it was due and its target idle: time spent waiting for the CPU or for a slot."""
+
+    def skipped(self, rounds: int) -> None:
+        """So many rounds of a target were given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a target's first run and its grid lie, in seconds after the start of the scheduler."""
+
+    first_seconds: float
+    phase_seconds: float
+    """From 0 up to the interval."""
+
+
+def spread(targets: Sequence[Target[Any]], pod: str) -> Mapping[str, Start]:
+    """Where each target starts, by its name.
+
+    Targets with the same interval divide it evenly among them, in an order that differs from pod to pod, and the whole
+    pattern is turned by a hash of the pod.
+    """
+    gap = min(FIRST_RUNS_GAP_SECONDS, FIRST_RUNS_SECONDS / max(len(targets), 1))
+    first = {target.name: index * gap for index, target in enumerate(targets)}
+    starts: dict[str, Start] = {}
+    by_interval = sorted(targets, key=lambda target: target.interval_seconds)
+    for interval, group in itertools.groupby(by_interval, key=lambda target: target.interval_seconds):
+        members = sorted(group, key=lambda target: _fraction(pod, target.name))
+        turn = _fraction(pod, str(interval))
+        for rank, target in enumerate(members):
+            phase = (turn + rank / len(members)) % 1.0 * interval
+            starts[target.name] = Start(first[target.name], phase)
+    return starts
+
+
+def _fraction(*parts: str) -> float:
+    """A number from 0 up to 1 that looks random and is the same for the same parts, in every process."""
+    digest = hashlib.blake2b("\0".join(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+class Timetable:
+    """When one target is due next. Told the time, never asking for it."""
+
+    def __init__(
+        self, target: Target[Any], start: Start, now: float, jitter: Callable[[float, float], float] = random.uniform
+    ) -> None:
+        self._interval = target.interval_seconds
+        self._confirm_interval = target.confirm_interval_seconds
+        self._confirm_runs = target.confirm_runs
+        self._jitter = jitter
+        self._origin = now + start.phase_seconds
+        self._confirmations_left = target.confirm_runs
+        self._on_grid = False
+        self.due = now + start.first_seconds
+        """The time of the next run, as the clock that `ran` is told."""
+        # The first round follows the first run by half an interval to one and a half.
+        self._round = math.ceil((self.due + self._interval / 2 - self._origin) / self._interval)
+        self._round_at = self._place()
+
+    def ran(self, *, success: bool, now: float) -> int:
+        """Note that the run that was due has ended, and say how many rounds were skipped since the one before."""
+        if self._on_grid:
+            self._advance(1)
+        skipped = self._skip(now)
+        if success:
+            self._confirmations_left = self._confirm_runs
+        elif self._confirmations_left > 0:
+            self._confirmations_left -= 1
+            confirm_at = max(self.due + self._confirm_interval, now)
+            # One that would come just before a round of the grid is left to that round.
+            if confirm_at <= self._round_at - self._confirm_interval / 2:
+                self.due, self._on_grid = confirm_at, False
+                return skipped
+        self.due, self._on_grid = max(self._round_at, now), True
+        return skipped
+
+    def _skip(self, now: float) -> int:
+        late = now - (self._origin + self._round * self._interval)
+        missed = max(0, math.ceil(late / self._interval - GRACE))
+        if missed:
+            self._advance(missed)
+        return missed
+
+    def _advance(self, rounds: int) -> None:
+        self._round += rounds
+        self._round_at = self._place()
+
+    def _place(self) -> float:
+        width = JITTER * self._interval
+        return self._origin + self._round * self._interval + self._jitter(-width / 2, width / 2)
+
+
+class Scheduler:
+    """Runs every target at its times, no target twice at once, and no more than `concurrency` runs together."""
+
+    def __init__(
+        self,
+        targets: Iterable[Target[Any]],
+        run: Callable[[Target[Any]], Awaitable[Outcome]],
+        ledger: Ledger,
+        *,
+        pod: str,
+        concurrency: int,
+    ) -> None:
+        self._targets = tuple(targets)
+        self._run = run
+        self._ledger = ledger
+        self._pod = pod
+        self._slots = asyncio.Semaphore(concurrency)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._running: set[str] = set()
+        self._stopping = False
+
+    def start(self) -> None:
+        """Begin. The first runs start within FIRST_RUNS_SECONDS."""
+        now = asyncio.get_running_loop().time()
+        starts = spread(self._targets, self._pod)
+        for target in self._targets:
+            timetable = Timetable(target, starts[target.name], now)
+            self._tasks[target.name] = asyncio.create_task(self._guard(target, timetable), name=f"target {target.name}")
+
+    @property
+    def ended(self) -> Sequence[str]:
+        """The targets that nobody runs any more. Empty unless netprobe has a defect, or has been stopped."""
+        return [name for name, task in self._tasks.items() if task.done()]
+
+    async def stop(self, drain_seconds: float) -> Sequence[str]:
+        """Start nothing new, let the runs under way finish within this time, and cut the rest off.
+
+        Returns the names of the targets whose run was cut off. Being cancelled cuts them off at once.
+        """
+        self._stopping = True
+        for name, task in self._tasks.items():
+            if name not in self._running:
+                task.cancel()
+        pending = {task for task in self._tasks.values() if not task.done()}
+        cut: list[str] = []
+        try:
+            if pending:
+                await asyncio.wait(pending, timeout=drain_seconds)
+        finally:
+            for name, task in self._tasks.items():
+                if not task.done():
+                    cut.append(name)
+                    task.cancel()
+            if pending:
+                await asyncio.wait(pending)
+        return cut
+
+    async def _guard(self, target: Target[Any], timetable: Timetable) -> None:
+        """Keep a target's loop alive, whatever a run raises."""
+        while not self._stopping:
+            try:
+                await self._once(target, timetable)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise
+                # Nobody cancelled us: a cancellation leaked out of the run.
+                self._failed(target, timetable, "target_run_cancelled_itself")
+            except Exception:  # noqa: BLE001 - one target's defect must not stop its loop
+                self._failed(target, timetable, "target_run_raised")
+
+    async def _once(self, target: Target[Any], timetable: Timetable) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(timetable.due - loop.time())
+        async with self._slots:
+            self._ledger.started(max(0.0, loop.time() - timetable.due))
+            self._running.add(target.name)
+            try:
+                outcome = await self._run(target)
+            finally:
+                self._running.discard(target.name)
+        self._count(timetable.ran(success=outcome.success, now=loop.time()))
+
+    def _failed(self, target: Target[Any], timetable: Timetable, event: str) -> None:
+        _log.error(event, target=target.name, exc_info=True)
+        self._count(timetable.ran(success=False, now=asyncio.get_running_loop().time()))
+
+    def _count(self, skipped: int) -> None:
+        if skipped:
+            self._ledger.skipped(skipped)

@@ -1,0 +1,239 @@
+"""The agent's own HTTP server: what Prometheus, the kubelet and people read. It only reads; nothing takes an address.
+
+Slow and silent clients are dropped, connections are counted, and long answers are made in small steps, so that no
+client can disturb a probe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import json
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from agent.keys import HostPort
+
+CONNECTION_LIMIT = 100
+"""Open connections at most; another one is closed at once. Prometheus, a kubelet and a few people need ten."""
+IDLE_SECONDS = 30.0
+"""How long a connection may stay open without a complete request."""
+RESPONSE_SECONDS = 30.0
+"""How long a client may take to read an answer."""
+LINE_LIMIT_BYTES = 4096
+HEADERS_LIMIT = 64
+CLOSE_SECONDS = 2.0
+"""How long answers under way may still take when the server closes."""
+CHUNK_TARGETS = 4
+"""Targets whose JSON is made without a pause."""
+
+
+class CannotListen(Exception):  # noqa: N818 - what happened, not what kind of thing it is
+    """The address to listen on cannot be had. The text says which and why, in one line."""
+
+
+class Document(Protocol):
+    """An answer that is complete before it is sent."""
+
+    @property
+    def content_type(self) -> str: ...
+
+    @property
+    def encoding(self) -> str | None: ...
+
+    @property
+    def chunks(self) -> Sequence[bytes]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pages:
+    """What the server shows, asked for at each request."""
+
+    metrics: Callable[[str, str], Awaitable[Document]]
+    """By the headers Accept and Accept-Encoding."""
+    targets: Callable[[], Iterable[Mapping[str, Any]]]
+    """Each target as plain JSON values."""
+    broken: Callable[[], str | None]
+    """Why the agent does not work any more, if so."""
+    unready: Callable[[], str | None]
+    """What is still awaited before the agent's numbers mean something, if anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Plain:
+    content_type: str
+    chunks: tuple[bytes, ...]
+    encoding: None = None
+
+
+def _text(body: str, content_type: str = "text/plain; charset=utf-8") -> _Plain:
+    return _Plain(content_type, (body.encode(),))
+
+
+class Server:
+    """Serves pages on one address, from `start` to `aclose`."""
+
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
+        self._endpoints: Mapping[str, tuple[Callable[[web.Request], Awaitable[tuple[int, Document]]], str]] = {
+            "/metrics": (self._metrics, "metrics, for Prometheus"),
+            "/targets": (self._targets, "every target: its configuration, last outcome and recent failures, as JSON"),
+            "/healthz": (self._healthz, "200 while the agent works"),
+            "/readyz": (self._readyz, "200 once every target has a first result, or has had the time to get one"),
+            "/startupz": (self._startupz, "200 from the start"),
+        }
+        app = web.Application()
+        app.router.add_get("/", self._answer(self._index))
+        for path, (page, _) in self._endpoints.items():
+            app.router.add_get(path, self._answer(page))
+        app.on_response_prepare.append(_add_headers)
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            handle_signals=False,
+            keepalive_timeout=IDLE_SECONDS,
+            lingering_time=0,
+            logger=_logger(),
+            max_field_size=LINE_LIMIT_BYTES,
+            max_headers=HEADERS_LIMIT,
+            max_line_size=LINE_LIMIT_BYTES,
+            shutdown_timeout=CLOSE_SECONDS,
+        )
+        self._listening: asyncio.Server | None = None
+
+    async def start(self, listen: HostPort) -> None:
+        """Begin to serve; port 0 takes a free one. Raises CannotListen."""
+        await self._runner.setup()
+        try:
+            self._listening = await asyncio.get_running_loop().create_server(
+                self._accept, listen.host, listen.port, reuse_address=True
+            )
+        except OSError as error:
+            await self._runner.cleanup()
+            raise CannotListen(f"cannot listen on {listen}: {_why(error)}") from None
+
+    @property
+    def url(self) -> str:
+        """Where the server is to be found, with a host that can be connected to from here."""
+        if self._listening is None:
+            raise RuntimeError("the server has not been started")
+        host, port = self._listening.sockets[0].getsockname()[:2]
+        loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+        return f"http://{HostPort(loopback, port)}"
+
+    async def aclose(self) -> None:
+        """Take no more connections, finish the answers under way within CLOSE_SECONDS, and close."""
+        if self._listening is not None:
+            self._listening.close()
+        await self._runner.cleanup()
+
+    def _accept(self) -> asyncio.BaseProtocol:
+        server = self._runner.server
+        if server is None or len(server.connections) >= CONNECTION_LIMIT:
+            return _Refused()
+        return server()
+
+    def _answer(
+        self, page: Callable[[web.Request], Awaitable[tuple[int, Document]]]
+    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def handler(request: web.Request) -> web.StreamResponse:
+            status, document = await page(request)
+            return await _send(request, status, document)
+
+        return handler
+
+    async def _index(self, _: web.Request) -> tuple[int, Document]:
+        rows = "".join(
+            f'<li><a href="{path}">{path}</a> {html.escape(what)}</li>' for path, (_, what) in self._endpoints.items()
+        )
+        page = f'<!doctype html><html lang="en"><title>netprobe</title><h1>netprobe</h1><ul>{rows}</ul></html>\n'
+        return 200, _text(page, "text/html; charset=utf-8")
+
+    async def _metrics(self, request: web.Request) -> tuple[int, Document]:
+        headers = request.headers
+        accept, accept_encoding = (",".join(headers.getall(name, [])) for name in ("Accept", "Accept-Encoding"))
+        return 200, await self._pages.metrics(accept, accept_encoding)
+
+    async def _targets(self, _: web.Request) -> tuple[int, Document]:
+        chunks: list[bytes] = [b'{"version": 1, "targets": [']
+        for number, target in enumerate(self._pages.targets()):
+            if number % CHUNK_TARGETS == 0:
+                await asyncio.sleep(0)
+            chunks.append((",\n" if number else "\n").encode() + json.dumps(target, ensure_ascii=False).encode())
+        chunks.append(b"\n]}\n")
+        return 200, _Plain("application/json; charset=utf-8", tuple(chunks))
+
+    async def _healthz(self, _: web.Request) -> tuple[int, Document]:
+        broken = self._pages.broken()
+        return (200, _text("ok\n")) if broken is None else (503, _text(f"{broken}\n"))
+
+    async def _readyz(self, _: web.Request) -> tuple[int, Document]:
+        awaited = self._pages.unready()
+        return (200, _text("ok\n")) if awaited is None else (503, _text(f"{awaited}\n"))
+
+    async def _startupz(self, _: web.Request) -> tuple[int, Document]:
+        # Nothing is asked here: a sidecar whose start-up probe fails keeps the task from starting.
+        return 200, _text("ok\n")
+
+
+async def _send(request: web.Request, status: int, document: Document) -> web.StreamResponse:
+    response = web.StreamResponse(status=status)
+    response.headers["Content-Type"] = document.content_type
+    if document.encoding is not None:
+        response.headers["Content-Encoding"] = document.encoding
+    response.content_length = sum(map(len, document.chunks))
+    try:
+        async with asyncio.timeout(RESPONSE_SECONDS):
+            await response.prepare(request)
+            if request.method != "HEAD":
+                for chunk in document.chunks:
+                    await response.write(chunk)
+            await response.write_eof()
+    except TimeoutError:
+        # Closing would wait for the client to read what is buffered, and that is what it does not do.
+        if request.transport is not None:
+            request.transport.abort()
+    return response
+
+
+async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = "netprobe"
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+
+
+class _Refused(asyncio.Protocol):
+    """A connection too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.Transport):
+            transport.abort()
+
+
+class _NotTheClientsFault(logging.Filter):
+    """Keeps what a client did wrong out of the log: it must not be able to fill it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+        return not isinstance(error, HttpProcessingError)
+
+
+def _logger() -> logging.Logger:
+    logger = logging.getLogger(__name__)
+    if not any(isinstance(known, _NotTheClientsFault) for known in logger.filters):
+        logger.addFilter(_NotTheClientsFault())
+    return logger
+
+
+def _why(error: OSError) -> str:
+    if isinstance(error, socket.gaierror):
+        return str(error.strerror or error)
+    # asyncio's text repeats the address in its own way; what the system says is enough.
+    return os.strerror(error.errno).lower() if error.errno else str(error)

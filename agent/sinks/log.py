@@ -1,0 +1,80 @@
+"""Outcomes as log events: one when a target changes, at debug one per outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+import structlog
+
+from agent.model import Fact, Failure, Outcome, Target
+
+
+class _State:
+    """What was last said about a target."""
+
+    __slots__ = ("failure", "since")
+
+    def __init__(self, failure: Failure | None, since: float) -> None:
+        self.failure = failure
+        self.since = since
+
+
+class LogSink:
+    """Says what changed, once, in one wide event with constant name and fields.
+
+    `target_failed` (warning), `target_recovered` (info), `target_failure_changed` (warning: still failing, in another
+    phase or for another reason), `target_first_succeeded` (info), and `target_probed` (debug) for every outcome.
+    """
+
+    def __init__(self, targets: Iterable[Target[Any]]) -> None:
+        self._states: dict[str, _State | None] = {target.name: None for target in targets}
+        self._log: Any = structlog.get_logger(__name__)
+
+    def write(self, outcome: Outcome) -> None:
+        # Standard error may be a pipe that nobody reads any more; that is no reason to stop probing.
+        with suppress(OSError, ValueError):
+            self._log.debug("target_probed", success=outcome.success, **_fields(outcome))
+            self._tell(outcome)
+
+    def _tell(self, outcome: Outcome) -> None:
+        before = self._states[outcome.target.name]
+        failure = outcome.failure
+        if before is None:
+            self._states[outcome.target.name] = _State(failure, outcome.started_at)
+            if failure is None:
+                self._log.info("target_first_succeeded", **_fields(outcome))
+            else:
+                self._log.warning("target_failed", **_fields(outcome))
+            return
+        lasted = round(outcome.started_at - before.since, 3)
+        if (before.failure is None) != (failure is None):
+            self._states[outcome.target.name] = _State(failure, outcome.started_at)
+            if failure is None:
+                self._log.info("target_recovered", failed_for_seconds=lasted, **_fields(outcome))
+            else:
+                self._log.warning("target_failed", succeeded_for_seconds=lasted, **_fields(outcome))
+        elif _kind(before.failure) != _kind(failure):
+            before.failure = failure
+            self._log.warning("target_failure_changed", failing_for_seconds=lasted, **_fields(outcome))
+
+
+def _kind(failure: Failure | None) -> tuple[str, str] | None:
+    return None if failure is None else (failure.phase, failure.reason)
+
+
+def _fields(outcome: Outcome) -> dict[str, Any]:
+    target, failure = outcome.target, outcome.failure
+    fields: dict[str, Any] = {
+        "target": target.name,
+        "type": target.type,
+        "address": target.address,
+        "duration_seconds": round(outcome.duration_seconds, 6),
+        "phases_seconds": {phase.value: round(seconds, 6) for phase, seconds in outcome.phases.items()},
+    }
+    if failure is not None:
+        fields |= {"phase": failure.phase.value, "reason": failure.reason.value, "detail": failure.detail}
+    if outcome.facts.get(Fact.STARVED):
+        fields["starved"] = True
+    return fields
