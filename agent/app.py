@@ -9,7 +9,7 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import structlog
 
@@ -45,7 +45,7 @@ class Agent:
     """A running agent. An asynchronous context manager; `aclose` is the orderly end."""
 
     def __init__(self, config: Config, *, pod: str | None = None) -> None:
-        """Use within a running event loop. `pod` tells this agent from others of its fleet, by default its pod's UID."""
+        """Use within a running event loop. `pod` tells this agent from others of its fleet: the pod's UID by default."""
         self._config = config
         targets = config.targets
         self._starvation = Starvation(Throttling.find())
@@ -94,7 +94,7 @@ class Agent:
             await self._server.aclose()
         _log.info("agent_stopped", cut_off=list(cut))
 
-    async def __aenter__(self) -> Agent:
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 
