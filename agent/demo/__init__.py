@@ -1,0 +1,38 @@
+"""`netprobe demo`: real servers on loopback, some of which break and heal, and the agent that watches them."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import sys
+
+from agent.keys import HostPort
+
+FINE = 0
+CANNOT_START = 3
+
+
+def main(listen: HostPort | None = None, duration_seconds: float | None = None) -> int:
+    """Show the agent at work until a signal, or for a time, and return the exit code.
+
+    `listen` is where the agent's pages are to be found; where left out, the usual port of loopback, or any other where
+    that one is taken. 3 where the demo cannot start: something it needs is not installed, or the address is taken.
+    """
+    if importlib.util.find_spec("trustme") is None:
+        sys.stderr.write(
+            "netprobe: the demo makes certificates with trustme, which nothing else needs and which is not installed.\n"
+            "Type: pip install trustme (in a checkout: make run)\n"
+        )
+        return CANNOT_START
+    from agent.demo.show import show  # noqa: PLC0415 - with trustme, and not without
+    from agent.server import CannotListen  # noqa: PLC0415
+
+    try:
+        asyncio.run(show(listen, duration_seconds))
+    except CannotListen as error:
+        sys.stderr.write(f"netprobe: {error}\n")
+        return CANNOT_START
+    except OSError as error:
+        sys.stderr.write(f"netprobe: the demo could not start: {error}\n")
+        return CANNOT_START
+    return FINE

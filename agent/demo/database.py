@@ -9,6 +9,7 @@ import secrets
 import shutil
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -175,11 +176,12 @@ class Database:
         if process is not None and process.returncode is None:
             process.send_signal(signal.SIGINT)  # fast shutdown: sessions are ended, not waited for
             try:
-                async with asyncio.timeout(_STOPPED_WITHIN_SECONDS):
-                    await process.wait()
-            except TimeoutError:
-                process.kill()
-                await process.wait()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_STOPPED_WITHIN_SECONDS):
+                        await process.wait()
+            finally:
+                if process.returncode is None:
+                    process.kill()
         self._reservation.close()
 
 
