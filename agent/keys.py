@@ -230,8 +230,8 @@ def unknown_key(unknown: object, known: Iterable[str]) -> str:
     """The message for a key nobody declared."""
     names = sorted(known)
     near = difflib.get_close_matches(str(unknown), names, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return f"expected one of {', '.join(names)}, got the unknown key {shown(unknown)}{hint}"
+    wanted = f"a known key, perhaps {near[0]}" if near else f"one of {', '.join(names)}"
+    return f"expected {wanted}, got the unknown key {shown(unknown)}"
 
 
 # --- kinds of plain values ------------------------------------------------------------------------------------------
@@ -352,23 +352,26 @@ def size(minimum: str, maximum: str) -> Kind[int]:
     )
 
 
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
+
+
 def choice(values: type[E]) -> Kind[E]:
     """One member of an enum, by its value."""
     names = [str(member) for member in values]
 
     def read(raw: Any) -> E:
-        # YAML reads `family: 4` as a number.
-        text = str(raw) if isinstance(raw, int) and not isinstance(raw, bool) else _text(raw)
+        # YAML reads `family: 4` and `min_version: 1.2` as numbers.
+        text = str(raw) if isinstance(raw, int | float) and not isinstance(raw, bool) else _text(raw)
         if text not in names:
             raise Unexpected
         return values(text)
 
-    digits = [int(name) for name in names if name.isdigit()]
+    numbers = [float(name) for name in names if _NUMBER.fullmatch(name)]
     return Kind(
         expected=f"one of {', '.join(names)}",
         read=read,
         show=str,
-        schema={"enum": [*names, *digits]},
+        schema={"enum": [*names, *(int(number) if number.is_integer() else number for number in numbers)]},
     )
 
 

@@ -93,11 +93,18 @@ def _decode(file: str, data: bytes) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        good = error.object[: error.start].decode("utf-8", "replace")
-        line, column = good.count("\n") + 1, len(good) - good.rfind("\n")
-        byte = error.object[error.start]
-        raise _Stop(_whole(Mark(file, line, column), f"expected UTF-8 text, got the byte 0x{byte:02x}")) from None
+        where = _after(file, error.object[: error.start].decode("utf-8", "replace"))
+        raise _Stop(_whole(where, f"expected UTF-8 text, got the byte 0x{error.object[error.start]:02x}")) from None
+    control = yaml.reader.Reader.NON_PRINTABLE.search(text)
+    if control is not None:
+        # Said here, because the C parser counts bytes where it refuses one.
+        where = _after(file, text[: control.start()])
+        raise _Stop(_whole(where, f"expected YAML, got the character {control.group()!r}"))
     return text
+
+
+def _after(file: str, text: str) -> Mark:
+    return Mark(file, text.count("\n") + 1, len(text) - text.rfind("\n"))
 
 
 def _whole(mark: Mark, message: str) -> Problem:
@@ -127,11 +134,6 @@ class _Composer:
     def _events(self, text: str) -> Iterator[yaml.Event]:
         try:
             yield from yaml.parse(text, Loader=_Loader)
-        except yaml.reader.ReaderError as error:
-            good = text[: error.position]
-            line, column = good.count("\n") + 1, len(good) - good.rfind("\n")
-            seen = f"the character {error.character!r}" if isinstance(error.character, str) else error.reason
-            raise _Stop(_whole(Mark(self._file, line, column), f"expected YAML, got {seen}")) from None
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             where = Mark(self._file, mark.line + 1, mark.column + 1) if mark else Mark(self._file)
