@@ -86,7 +86,10 @@ def _parser() -> argparse.ArgumentParser:
         _add_config(sub)
         sub.set_defaults(run=action, parser=sub)
 
-    command("demo", _demo, "watch the agent at work on servers of its own, some of which break and heal", config=False)
+    about = "watch the agent at work on servers of its own, some of which break and heal"
+    demo = command("demo", _demo, about, config=False)
+    demo.add_argument("--listen", type=_listen, metavar="HOST:PORT", help="listen here (default: 127.0.0.1:9733)")
+    demo.add_argument("--duration", type=_duration, metavar="60s", help="end after this time (default: at Ctrl-C)")
     return parser
 
 
@@ -100,12 +103,23 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def _listen(text: str) -> Any:
-    import voluptuous as vol  # noqa: PLC0415 - only where the option is used
+    from agent.config.sections import LISTEN  # noqa: PLC0415 - only where the option is used
 
-    from agent.config.sections import LISTEN  # noqa: PLC0415
+    return _read(LISTEN, text)
+
+
+def _duration(text: str) -> Any:
+    from agent.keys import duration  # noqa: PLC0415 - only where the option is used
+
+    return _read(duration("1s", "1d"), text)
+
+
+def _read(kind: Any, text: str) -> Any:
+    """An option's value by the rules of the configuration."""
+    import voluptuous as vol  # noqa: PLC0415
 
     try:
-        return LISTEN(text)
+        return kind(text)
     except vol.Invalid as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
@@ -120,7 +134,8 @@ def _load(arguments: argparse.Namespace) -> Config:
     if arguments.config is None:
         named = os.environ.get(CONFIG_VARIABLE)
         if not named:
-            arguments.parser.error(f"expected --config PATH or {CONFIG_VARIABLE}, got neither")
+            parser: argparse.ArgumentParser = arguments.parser
+            parser.error(f"expected --config PATH or {CONFIG_VARIABLE}, got neither")
         arguments.config = Path(named)
     return load(arguments.config, os.environ)
 
@@ -148,11 +163,7 @@ def _run(arguments: argparse.Namespace) -> int:
         config = dataclasses.replace(config, server=dataclasses.replace(config.server, listen=arguments.listen))
     from agent.app import run  # noqa: PLC0415 - after the configuration, whose problems need no server
 
-    try:
-        return asyncio.run(run(config))
-    except OSError as error:
-        _say(f"netprobe: could not start: {error.strerror or error}")
-        return NOT_STARTED
+    return asyncio.run(run(config))
 
 
 @_with_problems
@@ -192,10 +203,10 @@ def _config_schema(_: argparse.Namespace) -> int:
     return FINE
 
 
-def _demo(_: argparse.Namespace) -> int:
+def _demo(arguments: argparse.Namespace) -> int:
     from agent import demo  # noqa: PLC0415
 
-    return demo.main()
+    return demo.main(arguments.listen, arguments.duration)
 
 
 def _print(text: str) -> None:

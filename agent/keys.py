@@ -49,6 +49,15 @@ class Untyped(str):
         return self
 
 
+def typed(raw: Any) -> Any:
+    """A value of free form, such as JSON, with numbers and booleans for what the environment gave unquoted."""
+    if isinstance(raw, Untyped):
+        return raw.typed
+    if isinstance(raw, dict):
+        return {name: typed(item) for name, item in raw.items()}
+    return [typed(item) for item in raw] if isinstance(raw, list) else raw
+
+
 def shown(value: object, limit: int = 60) -> str:
     """A value as it appears in a message after `got`."""
     if isinstance(value, bool):

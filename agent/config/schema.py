@@ -62,6 +62,12 @@ def _mapping(keys: Mapping[str, Key[Any]]) -> dict[str, Any]:
 
 _ABOUT = ("description", "default")
 _FREE_TEXT = {"type", "minLength", *_ABOUT}
+_SCALARS = {"string", "integer", "number", "boolean"}
+
+
+def _types(schema: Mapping[str, Any]) -> set[str]:
+    types = schema.get("type", [])
+    return {types} if isinstance(types, str) else set(types)
 
 
 def _with_variables(schema: Any) -> Any:
@@ -78,8 +84,8 @@ def _with_variables(schema: Any) -> Any:
         if keyword in inner:
             # `${VAR}` may stand for any of them: never exactly one.
             inner["anyOf"] = [_with_variables(value) for value in inner.pop(keyword)]
-    scalar = "enum" in inner or inner.get("type") in {"string", "integer", "number", "boolean"}
-    if not scalar or (inner.get("type") == "string" and inner.keys() <= _FREE_TEXT):
+    free_text = "string" in _types(inner) and inner.keys() <= _FREE_TEXT
+    if free_text or not ("enum" in inner or _types(inner) & _SCALARS):
         return inner
     about = {name: inner.pop(name) for name in _ABOUT if name in inner}
     return {**about, "anyOf": [inner, {"$ref": "#/$defs/variable"}]}

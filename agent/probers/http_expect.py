@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from agent.keys import NOTHING, REGEX, Check, Kind, Unexpected, key, list_of, mapping_of, section
+from agent.keys import NOTHING, REGEX, Check, Kind, Unexpected, key, list_of, mapping_of, section, typed
 from agent.model import Phase, Reason
 from agent.net.http1 import Head
 from agent.prober import ProbeFailure, excerpt
@@ -130,6 +130,7 @@ class JsonValue:
 
 
 def _json(raw: Any) -> JsonValue:
+    raw = typed(raw)
     try:
         json.dumps(raw, allow_nan=False)
     except (TypeError, ValueError):
