@@ -208,6 +208,8 @@ class Fact(StrEnum):
     """str: why verification failed."""
     CLIENT_CERTIFICATE_EXPIRES_AT = "client_certificate_expires_at"
     """float: Unix time in seconds: the expiry of the certificate we present."""
+    CLIENT_CERTIFICATE_REQUESTED = "client_certificate_requested"
+    """bool: the server asked for a client certificate, whether or not it insists on one; absent where it did not."""
 
     HTTP_STATUS_CODE = "http_status_code"
     HTTP_VERSION = "http_version"
@@ -237,6 +239,12 @@ class Fact(StrEnum):
     SERVER_VERSION = "server_version"
     IN_RECOVERY = "in_recovery"
     SQLSTATE = "sqlstate"
+    AUTHENTICATION = "authentication"
+    """str: what a database asks for: none, password, md5, gss, sspi, or the SASL mechanisms it offers."""
+    TLS_DECLINED = "tls_declined"
+    """bool: the database offers no TLS, and the run went on without where it may."""
+    UNENCRYPTED_REFUSAL = "unencrypted_refusal"
+    """str: with `sslmode: allow`, what the database said to the connection without TLS, before one with TLS was made."""
     SERVER_SIGNATURE = "server_signature"
     """str: the first bytes a TCP dialogue received, printable."""
 

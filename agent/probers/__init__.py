@@ -11,7 +11,7 @@ from typing import Any
 
 from agent.model import Options
 from agent.prober import Prober
-from agent.probers import http, http_options, tcp
+from agent.probers import http, http_options, postgres, postgres_options, tcp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +43,13 @@ PROBERS: Mapping[str, ProberSpec] = MappingProxyType(
             url_schemes=("tcp",),
             from_url=tcp.from_url,
             doc="A TCP connection, TLS, and a dialogue in bytes.",
+        ),
+        "postgres": ProberSpec(
+            options=postgres_options.PostgresOptions,
+            prober=postgres.PostgresProber,
+            url_schemes=("postgres", "postgresql"),
+            from_url=postgres_options.from_url,
+            doc="A Postgres server or a pooler: its demand for credentials, a login, or a query.",
         ),
     }
 )
