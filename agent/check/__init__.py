@@ -97,6 +97,8 @@ def _write(text: str, stream: TextIO) -> None:
     try:
         stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
         stream.flush()
-    except BrokenPipeError:
+    except OSError as error:
         # The interpreter flushes once more as it ends, and must not complain then (Python's documentation of SIGPIPE).
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise

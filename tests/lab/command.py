@@ -35,7 +35,10 @@ def environment(**variables: str) -> dict[str, str]:
 
 @asynccontextmanager
 async def started(
-    *arguments: str, env: Mapping[str, str] | None = None, stdout: int = asyncio.subprocess.PIPE, stderr: int | None = None
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    stdout: int = asyncio.subprocess.PIPE,
+    stderr: int | None = None,
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """`netprobe …`, killed at the end where it still runs."""
     process = await asyncio.create_subprocess_exec(

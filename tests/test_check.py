@@ -1,0 +1,543 @@
+"""`netprobe check`: the real command in a process of its own, against real servers on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import pty
+import re
+import signal
+import struct
+import termios
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.check.wording import Wording, count, period, seconds, size
+from tests.lab.certificates import Certificate, Certificates
+from tests.lab.command import PATIENCE_SECONDS, finished, netprobe, started
+from tests.lab.misbehaving import Server, echoing, greeting, refusing_port, silent
+
+ESCAPE = "\x1b"
+COLOUR = re.compile(r"\x1b\[[0-9;]*\b(3[0-7]|9[0-7])[0-9;]*m")
+
+
+def config(directory: Path, *targets: dict[str, Any], **sections: Any) -> str:
+    """A configuration file (JSON is YAML) with these targets: its path."""
+    path = directory / "netprobe.yaml"
+    path.write_text(json.dumps({"targets": targets, **sections}))
+    return str(path)
+
+
+def stuck(server: Server, name: str = "stuck", timeout: str = "1s") -> dict[str, Any]:
+    """A target that will wait for a TLS handshake with a silent server."""
+    return {
+        "name": name,
+        "type": "tcp",
+        "address": server.address,
+        "tls": {},
+        "timeout": timeout,
+        "interval": "5m",
+    }
+
+
+# --- exit codes -----------------------------------------------------------------------------------------------------
+
+
+async def test_exit_code_0_when_every_target_is_fine() -> None:
+    async with echoing() as one, echoing() as other:
+        done = await netprobe("check", f"tcp://{one.address}", f"tcp://{other.address}")
+    assert (done.code, done.stderr) == (0, "")
+    assert done.lines[-1] == "2 of 2 targets are fine"
+
+
+async def test_exit_code_1_when_a_target_failed() -> None:
+    async with echoing() as fine:
+        done = await netprobe("check", f"tcp://{fine.address}", f"tcp://127.0.0.1:{refusing_port()}")
+    assert (done.code, done.stderr) == (1, "")
+    assert done.lines[-1] == "1 of 2 targets is fine"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["gopher://127.0.0.1:70"],
+        ["tcp://127.0.0.1"],
+        ["tcp://127.0.0.1:99999"],
+        ["--no-such-option"],
+        ["--output", "xml", "tcp://127.0.0.1:1"],
+        ["--config", "/does/not/exist.yaml"],
+    ],
+)
+async def test_exit_code_2_for_usage_and_configuration(arguments: list[str]) -> None:
+    """Nothing is probed and nothing is on standard output, which a program may be reading."""
+    done = await netprobe("check", *arguments)
+    assert (done.code, done.stdout) == (2, "")
+    assert done.stderr
+    assert "Traceback" not in done.stderr
+
+
+async def test_exit_code_2_for_a_configuration_with_a_mistake(tmp_path: Path) -> None:
+    path = config(tmp_path, {"name": "a", "type": "tcp", "adress": "127.0.0.1:1"})
+    done = await netprobe("check", "--config", path)
+    assert (done.code, done.stdout) == (2, "")
+    assert f"{path}:1:" in done.stderr
+
+
+@pytest.mark.parametrize("output", ["table", "json"])
+async def test_exit_code_3_when_the_result_cannot_be_written(output: str) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        async with (
+            echoing() as server,
+            started("check", "--output", output, f"tcp://{server.address}", stdout=full) as process,
+        ):
+            done = await finished(process)
+    finally:
+        os.close(full)
+    assert done.code == 3
+    assert done.stderr == ("netprobe: expected to write the result to standard output, got: No space left on device\n")
+
+
+# --- what is probed -------------------------------------------------------------------------------------------------
+
+
+async def test_configured_targets_and_urls_are_probed_together_in_the_order_given(tmp_path: Path) -> None:
+    async with echoing() as configured, echoing() as pasted:
+        path = config(tmp_path, {"name": "broker", "type": "tcp", "address": configured.address})
+        done = await netprobe("check", "--config", path, "--output", "json", f"tcp://{pasted.address}")
+    names = [outcome["target"] for outcome in json.loads(done.stdout)["outcomes"]]
+    assert names == ["broker", f"tcp://{pasted.address}"]
+    assert (configured.connections, pasted.connections) == (1, 1)
+
+
+async def test_without_arguments_the_configuration_of_the_environment_is_probed(tmp_path: Path) -> None:
+    """Inside the pod the container's own environment says what the agent watches."""
+    async with echoing() as server:
+        path = config(tmp_path, {"name": "broker", "type": "tcp", "address": server.address})
+        done = await netprobe("check", env={"NETPROBE_CONFIG": path})
+    assert done.code == 0
+    assert "broker" in done.stdout
+    assert server.connections == 1
+
+
+async def test_many_targets_are_probed_side_by_side(tmp_path: Path) -> None:
+    """Fifty targets that never answer are waited for together: the servers see all of them at once."""
+    async with silent() as server:
+        most = Most(server)
+        path = config(tmp_path, *(stuck(server, f"stuck-{n}", "5s") for n in range(50)))
+        done = await most.of(netprobe("check", "--config", path))
+    assert most.seen == 50
+    assert done.code == 1
+    assert done.stdout.count("tls/timeout: ") == 50
+    assert done.lines[-1] == "0 of 50 targets are fine"
+
+
+async def test_no_more_targets_at_once_than_configured(tmp_path: Path) -> None:
+    async with silent() as server:
+        most = Most(server)
+        targets = [stuck(server, f"stuck-{n}", "100ms") for n in range(12)]
+        done = await most.of(netprobe("check", "--config", config(tmp_path, *targets, scheduler={"concurrency": 3})))
+    assert done.stdout.count("tls/timeout: ") == 12
+    assert most.seen <= 3
+
+
+class Most:
+    """The most conversations a server had at the same time, looked at each turn of the event loop or nearly so."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.seen = 0
+
+    async def of(self, command: Any) -> Any:
+        task = asyncio.ensure_future(command)
+        while not task.done():
+            self.seen = max(self.seen, self._server.open_conversations)
+            await asyncio.sleep(0.005)
+        return await task
+
+
+# --- JSON -----------------------------------------------------------------------------------------------------------
+
+
+async def test_json_is_version_1_in_the_order_given() -> None:
+    """The keys and their types are a contract."""
+    port = refusing_port()
+    async with echoing() as fine:
+        done = await netprobe("check", "--output", "json", f"tcp://127.0.0.1:{port}", f"tcp://{fine.address}")
+    document = json.loads(done.stdout)
+    assert (done.code, done.stderr) == (1, "")
+    assert list(document) == ["version", "outcomes"]
+    assert document["version"] == 1
+    failed, fine_outcome = document["outcomes"]
+    keys = [
+        "target",
+        "type",
+        "success",
+        "phase",
+        "reason",
+        "detail",
+        "started_at",
+        "duration_seconds",
+        "phases",
+        "facts",
+    ]
+    assert list(failed) == list(fine_outcome) == keys
+    assert failed["target"] == f"tcp://127.0.0.1:{port}"
+    assert (failed["type"], failed["success"]) == ("tcp", False)
+    assert (failed["phase"], failed["reason"]) == ("connect", "refused")
+    assert failed["detail"].startswith(f"expected a connection to 127.0.0.1:{port}, got: the connection was refused")
+    assert (fine_outcome["success"], fine_outcome["phase"], fine_outcome["reason"]) == (True, None, None)
+    assert fine_outcome["detail"] is None
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", failed["started_at"])
+    assert list(fine_outcome["phases"]) == ["connect"]  # an IP address is not resolved: absent, and not 0
+    assert 0 < fine_outcome["phases"]["connect"] <= fine_outcome["duration_seconds"]
+    assert fine_outcome["facts"]["address"] == fine.address
+
+
+async def test_json_carries_certificate_facts_of_a_failed_handshake(tmp_path: Path, certificates: Certificates) -> None:
+    expired = certificates.expired
+    async with silent(tls=expired.server_context()) as server:
+        path = config(tmp_path, over_tls(server, certificates))
+        done = await netprobe("check", "--config", path, "--output", "json")
+    (outcome,) = json.loads(done.stdout)["outcomes"]
+    assert outcome["reason"] == "certificate_expired"
+    assert outcome["facts"]["certificate_expires_at"] == pytest.approx(expired.expires_at, abs=1)
+    assert outcome["facts"]["certificate_verified"] is False
+
+
+# --- table ----------------------------------------------------------------------------------------------------------
+
+
+async def test_table_has_a_word_a_name_a_type_and_times_for_each_target() -> None:
+    port = refusing_port()
+    async with echoing() as fine:
+        done = await netprobe("check", f"tcp://{fine.address}", f"tcp://127.0.0.1:{port}")
+    header, first, first_phases, second, second_phases, *sentence = done.lines[:7]
+    assert header.split() == ["TARGET", "TYPE", "TIME"]
+    assert re.fullmatch(rf"OK    tcp://{fine.address} +tcp +[\d.]+ ms", first)
+    assert re.fullmatch(r"      connect [\d.]+ ms", first_phases)
+    assert re.fullmatch(rf"FAIL  tcp://127.0.0.1:{port} +tcp +[\d.]+ ms", second)
+    assert re.fullmatch(r"      connect [\d.]+ ms", second_phases)
+    assert "".join(sentence).startswith(f"      connect/refused: expected a connection to 127.0.0.1:{port}")
+
+
+async def test_wide_table_has_the_phases_in_the_row() -> None:
+    async with echoing() as server:
+        done = await netprobe("check", f"tcp://{server.address}", env={"COLUMNS": "140"})
+    assert done.lines[0].split() == ["TARGET", "TYPE", "TIME", "PHASES"]
+    assert re.fullmatch(rf"OK    tcp://{server.address} +tcp +[\d.]+ ms  connect [\d.]+ ms", done.lines[1])
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 120])
+async def test_no_line_is_longer_than_the_terminal_is_wide(
+    columns: int, tmp_path: Path, certificates: Certificates
+) -> None:
+    """Names, sentences and facts are wrapped, and nothing of them is cut off."""
+    name = "a-target-with-a-name-that-is-much-longer-than-most-terminals-are-wide/and-then-some-more-of-it"
+    async with silent(tls=certificates.expired.server_context()) as server:
+        path = config(tmp_path, over_tls(server, certificates, name))
+        done = await netprobe("check", "--config", path, env={"COLUMNS": str(columns)})
+    assert max(len(line) for line in done.lines) <= columns
+    assert not any(line != line.rstrip() for line in done.lines)
+    column = "".join(line[6:].split("  ")[0].strip() for line in done.lines[1:])
+    assert name in column
+    assert "tls/certificate_expired:" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ("good", "certificate verified, expires in 29 days"),
+        ("expired", "certificate not verified (certificate has expired), expired 24 hours ago"),
+        ("not_yet_valid", "certificate not verified (certificate is not yet valid), expires in 29 days"),
+        ("self_signed", "certificate not verified (self-signed certificate), expires in 29 days"),
+    ],
+)
+async def test_table_shows_the_certificate(state: str, words: str, tmp_path: Path, certificates: Certificates) -> None:
+    certificate: Certificate = getattr(certificates, state)
+    async with silent(tls=certificate.server_context()) as server:
+        done = await netprobe("check", "--config", config(tmp_path, over_tls(server, certificates)), env=WIDE)
+    assert words in done.stdout
+
+
+async def test_table_says_when_a_certificate_is_not_checked(tmp_path: Path, certificates: Certificates) -> None:
+    async with silent(tls=certificates.self_signed.server_context()) as server:
+        target = over_tls(server, certificates) | {"tls": {"verify": False}}
+        done = await netprobe("check", "--config", config(tmp_path, target), env=WIDE)
+    assert done.code == 0
+    assert "TLSv1.3 · certificate not checked, expires in 29 days" in done.stdout
+
+
+async def test_the_phase_that_consumed_the_time_has_it(tmp_path: Path) -> None:
+    async with silent() as server:
+        done = await netprobe("check", "--config", config(tmp_path, stuck(server, timeout="500ms")), env=WIDE)
+    assert re.search(r"FAIL  stuck +tcp +(5\d\d|[6-9]\d\d) ms  connect [\d.]+ ms · tls [4-9]\d\d ms", done.stdout)
+    assert "tls/timeout: expected" in done.stdout
+    assert "within 0.5s" in done.stdout
+
+
+async def test_negative_target_shows_what_it_was_blocked_by(tmp_path: Path) -> None:
+    target = {"name": "forbidden", "type": "tcp", "address": f"127.0.0.1:{refusing_port()}", "negative": True}
+    done = await netprobe("check", "--config", config(tmp_path, target), env=WIDE)
+    assert done.code == 0
+    assert "cannot be reached, as it should be: connect/refused" in done.stdout
+
+
+async def test_each_address_of_a_name_has_a_line(tmp_path: Path) -> None:
+    """With `addresses: all`, a name that is half up shows which half."""
+    resolv_conf = tmp_path / "resolv.conf"
+    resolv_conf.write_text("nameserver 127.0.53.9\n")  # not asked: localhost is in /etc/hosts
+    async with echoing() as server:
+        target = {"name": "both", "type": "tcp", "address": f"localhost:{server.port}", "addresses": "all"}
+        path = config(tmp_path, target | {"resolv_conf": str(resolv_conf)})
+        done = await netprobe("check", "--config", path, env=WIDE)
+    assert re.search(rf"      127.0.0.1:{server.port} +OK +connect [\d.]+ ms", done.stdout)
+    assert re.search(rf"      \[::1\]:{server.port} +connect/refused +connect [\d.]+ ms", done.stdout)
+
+
+def over_tls(server: Server, certificates: Certificates, name: str = "secure") -> dict[str, Any]:
+    return {"name": name, "type": "tcp", "address": server.address, "tls": {"ca_file": str(certificates.ca_file)}}
+
+
+WIDE = {"COLUMNS": "180"}
+
+
+# --- streams --------------------------------------------------------------------------------------------------------
+
+
+async def test_no_escape_sequence_leaves_for_a_pipe() -> None:
+    async with echoing() as server:
+        done = await netprobe("check", f"tcp://{server.address}", env={"TERM": "xterm-256color"})
+    assert ESCAPE not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "locale", [{"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "latin-1"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}]
+)
+@pytest.mark.parametrize("output", ["table", "json"])
+async def test_plain_ascii_where_the_encoding_is_not_utf_8(locale: dict[str, str], output: str, tmp_path: Path) -> None:
+    """Old locales are common in containers, and a question mark or a crash in an answer helps nobody."""
+    async with silent() as server:
+        path = config(tmp_path, stuck(server, timeout="200ms"))
+        async with started("check", "--config", path, "--output", output, env=locale) as process:
+            stdout, stderr = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
+    assert stderr == b""
+    assert process.returncode == 1
+    text = stdout.decode("ascii")
+    if output == "json":
+        assert json.loads(text)["outcomes"][0]["reason"] == "timeout"
+    else:
+        assert re.search(r"connect [\d.]+ ms \| tls \d+ ms", text)
+
+
+async def test_a_reader_that_leaves_early_is_no_error() -> None:
+    """`| head -1`: the pipe is closed before anything is written to it, and the verdict stays what it was."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        async with (
+            echoing() as server,
+            started("check", f"tcp://{server.address}", stdout=write) as process,
+        ):
+            done = await finished(process)
+    finally:
+        os.close(write)
+    assert (done.code, done.stderr) == (0, "")
+
+
+# --- terminals ------------------------------------------------------------------------------------------------------
+
+
+class Terminal:
+    """A pseudo-terminal: what is written to `follower` can be seen."""
+
+    def __init__(self, leader: int, follower: int) -> None:
+        self.leader = leader
+        self.follower = follower
+        self._seen = b""
+        self._more = asyncio.Event()
+
+    def read(self) -> None:
+        try:
+            self._seen += os.read(self.leader, 65536)
+        except OSError:  # the last process that had it open has ended
+            asyncio.get_running_loop().remove_reader(self.leader)
+        self._more.set()
+
+    @property
+    def seen(self) -> str:
+        return self._seen.decode()
+
+    async def shows(self, pattern: str) -> None:
+        """Wait until it has shown this."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not re.search(pattern, self.seen, re.DOTALL):
+                self._more.clear()
+                await self._more.wait()
+
+
+@asynccontextmanager
+async def terminal(columns: int = 80) -> AsyncIterator[Terminal]:
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    screen = Terminal(leader, follower)
+    loop = asyncio.get_running_loop()
+    loop.add_reader(leader, screen.read)
+    try:
+        yield screen
+    finally:
+        loop.remove_reader(leader)
+        os.close(leader)
+        os.close(follower)
+
+
+XTERM = {"TERM": "xterm-256color"}
+
+
+async def on_terminal(screen: Terminal, *arguments: str, env: dict[str, str]) -> int:
+    async with started("check", *arguments, env=env, stdout=screen.follower, stderr=screen.follower) as process:
+        code = await asyncio.wait_for(process.wait(), PATIENCE_SECONDS)
+        await screen.shows(r"(is|are) fine")
+        return code
+
+
+async def test_colours_on_a_terminal() -> None:
+    async with terminal() as screen, echoing() as server:
+        await on_terminal(screen, f"tcp://{server.address}", env=XTERM)
+    assert COLOUR.search(screen.seen)
+    assert "\x1b[32mOK" in screen.seen
+
+
+@pytest.mark.parametrize("env", [XTERM | {"NO_COLOR": "1"}, {"TERM": "dumb"}])
+async def test_no_colours_where_they_are_not_wanted(env: dict[str, str]) -> None:
+    async with terminal() as screen, echoing() as server:
+        await on_terminal(screen, f"tcp://{server.address}", f"tcp://127.0.0.1:{refusing_port()}", env=env)
+    assert "FAIL" in screen.seen
+    assert not COLOUR.search(screen.seen)
+
+
+async def test_the_table_is_as_wide_as_the_terminal() -> None:
+    async with terminal(columns=140) as screen, echoing() as server:
+        await on_terminal(screen, f"tcp://{server.address}", env=XTERM)
+    assert "PHASES" in screen.seen
+
+
+async def test_progress_shows_who_is_waited_for_in_which_phase_and_how_long(tmp_path: Path) -> None:
+    """On standard error; standard output, read by somebody else, gets the table alone."""
+    async with terminal() as screen, silent() as slow, echoing() as fast:
+        path = config(tmp_path, stuck(slow, "slow-one", "2s"))
+        arguments = ("--config", path, f"tcp://{fast.address}")
+        async with started("check", *arguments, env=XTERM, stderr=screen.follower) as process:
+            await screen.shows(r"1 of 2 targets done.*tls.*\d\.\d of 2 s.*slow-one")
+            done = await finished(process)
+    assert f"tcp://{fast.address}" not in screen.seen  # done, so not waited for
+    assert ESCAPE not in done.stdout
+    assert done.lines[-1] == "1 of 2 targets is fine"
+    assert screen.seen.rpartition("\x1b[?25l")[2].count("\x1b[?25h") == 1  # the cursor is back
+
+
+@pytest.mark.parametrize("env", [{"TERM": "dumb"}, XTERM])
+async def test_no_progress_where_nobody_can_see_it(env: dict[str, str], tmp_path: Path) -> None:
+    async with silent() as server:
+        path = config(tmp_path, stuck(server, timeout="1s"))
+        done = await netprobe("check", "--config", path, env=env)
+    assert done.stderr == ""
+
+
+# --- interruption ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("output", ["table", "json"])
+async def test_a_signal_shows_what_is_known_so_far(
+    number: signal.Signals, code: int, output: str, tmp_path: Path
+) -> None:
+    async with silent() as slow, greeting() as fast:
+        path = config(tmp_path, stuck(slow, timeout="1m"))
+        async with started("check", "--config", path, f"tcp://{fast.address}", "--output", output) as process:
+            await until(lambda: slow.connections == 1 and fast.connections == 1 and not fast.open_conversations)
+            process.send_signal(number)
+            done = await finished(process)
+    assert (done.code, done.stderr) == (code, "")
+    if output == "json":
+        assert [outcome["target"] for outcome in json.loads(done.stdout)["outcomes"]] == [f"tcp://{fast.address}"]
+    else:
+        assert re.search(r"STOP  stuck +tcp", done.stdout)
+        assert re.search(r"connect [\d.]+ ms · tls [\d.]+ m?s\n +stopped in the phase tls", done.stdout)
+        assert re.search(rf"OK    tcp://{fast.address}", done.stdout)
+        assert done.lines[-1] == "1 of 2 targets is fine, 1 not done"
+
+
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not condition():  # noqa: ASYNC110 - a condition in another process
+            await asyncio.sleep(0.01)
+
+
+# --- wording --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("CN=\x1b[2Jevil", r"CN=\x1b[2Jevil"),
+        ("two\nlines\r", r"two\nlines\r"),
+        ("right \u202e to left", r"right \u202e to left"),
+        ("größe …", "größe …"),
+        ("日本", "日本"),
+    ],
+)
+def test_text_from_elsewhere_cannot_command_the_terminal(text: str, shown: str) -> None:
+    assert Wording(ascii_only=False)(text) == shown
+
+
+@pytest.mark.parametrize(("text", "shown"), [("a · b …", "a | b ..."), ("größe", r"gr\xf6\xdfe"), ("日", r"\u65e5")])
+def test_ascii_wording_loses_nothing(text: str, shown: str) -> None:
+    assert Wording(ascii_only=True)(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [
+        (0.00004, "0.04 ms"),
+        (0.0021, "2.1 ms"),
+        (0.0123, "12 ms"),
+        (0.9, "900 ms"),
+        (5.004, "5.00 s"),
+        (61.0, "61.00 s"),
+    ],
+)
+def test_times_have_two_or_three_digits(amount: float, shown: str) -> None:
+    assert seconds(amount) == shown
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [
+        (12.9 * 86400, "12 days"),
+        (2 * 86400, "2 days"),
+        (47.5 * 3600, "47 hours"),
+        (7199, "119 minutes"),
+        (60, "1 minute"),
+        (5, "0 minutes"),
+    ],
+)
+def test_periods_have_their_natural_unit(amount: float, shown: str) -> None:
+    assert period(amount) == shown
+
+
+@pytest.mark.parametrize(("amount", "shown"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 30, "5.0 GiB")])
+def test_sizes_have_their_natural_unit(amount: int, shown: str) -> None:
+    assert size(amount) == shown
+
+
+def test_counts_agree_with_their_nouns() -> None:
+    assert [count(n, "query", "queries") for n in (0, 1, 2)] == ["0 queries", "1 query", "2 queries"]
+    assert count(2, "target") == "2 targets"
