@@ -68,7 +68,7 @@ def shown(value: object, limit: int = 60) -> str:
     return shown_kind(value)
 
 
-_PASSWORD = re.compile(r"((?:\w+://)?[^\s:/@]*):\S*@")
+_PASSWORD = re.compile(r"((?:\w+://)?[^\s:/@'\"]*):\S*@")
 
 
 def without_password(text: str) -> str:
@@ -291,12 +291,12 @@ _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def show_duration(seconds: float) -> str:
-    """A number of seconds with the largest unit that keeps it whole: 90.0 is `90s`, 120.0 is `2m`."""
+    """A number of seconds with the largest unit that keeps it whole: 90.0 is `90s`, 120.0 is `2m`, 1.5 is `1.5s`."""
     for unit in ("d", "h", "m", "s"):
         amount = seconds / _DURATION_UNITS[unit]
         if amount >= 1 and math.isclose(amount, round(amount)):
             return f"{round(amount)}{unit}"
-    return f"{seconds * 1000:g}ms"
+    return f"{seconds:.12g}s" if seconds >= 1 else f"{seconds * 1000:.9g}ms"
 
 
 def duration(minimum: str, maximum: str) -> Kind[float]:
@@ -403,9 +403,12 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 def _cidr(raw: Any) -> Network:
     try:
-        return ipaddress.ip_network(_text(raw))
-    except ValueError as error:
-        raise Unexpected(str(error)) from None
+        network = ipaddress.ip_network(_text(raw), strict=False)
+    except ValueError:
+        raise Unexpected from None
+    if str(network.network_address) != raw.partition("/")[0].lower():
+        raise Unexpected(f"the network is {network}")
+    return network
 
 
 CIDR: Kind[Network] = Kind(expected="a network such as 10.0.0.0/8", read=_cidr, show=str, schema={"type": "string"})
