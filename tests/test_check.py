@@ -352,6 +352,23 @@ async def test_a_reader_that_leaves_early_is_no_error() -> None:
     assert (done.code, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize(
+    ("output", "unneeded"),
+    [
+        ("table", {"aiohttp.web", "prometheus_client", "structlog"}),
+        ("json", {"aiohttp.web", "prometheus_client", "structlog", "rich"}),
+    ],
+)
+async def test_a_check_loads_only_what_it_needs(output: str, unneeded: set[str]) -> None:
+    """Imports are nearly all that a check costs; tests/benchmarks/check_cost.py prints how much that is."""
+    async with echoing() as server:
+        env = {"PYTHONPROFILEIMPORTTIME": "1"}
+        done = await netprobe("check", "--output", output, f"tcp://{server.address}", env=env)
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "agent.check" in loaded
+    assert not loaded & unneeded
+
+
 # --- terminals ------------------------------------------------------------------------------------------------------
 
 
