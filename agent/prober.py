@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from agent.model import DETAIL_LIMIT, Fact, Phase, Reason, Target
+from agent.model import DETAIL_LIMIT, Fact, Failure, Phase, Reason, Target
 
 
 class ProbeFailure(Exception):  # noqa: N818 - the vocabulary's word for it
@@ -33,6 +33,12 @@ class Recorder:
         self._opened_at = 0.0
         self._last: Phase | None = None
         self.facts: dict[Fact, Any] = {}
+        self.at: str | None = None
+        """Where the run stands, finer than a phase: `step 2 of 3`. Every failure's sentence begins with it."""
+        self.awaited: Callable[[], str] | None = None
+        """Says what is waited for and what has come so far, `expected …, got …`: the sentence of a timeout."""
+        self.attempts: list[tuple[Recorder, Failure | None]] = []
+        """Where a run makes several attempts: the notebook and the result of each."""
 
     @contextmanager
     def phase(self, phase: Phase) -> Iterator[None]:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from agent.failures import PROOF_OF_ABSENCE, classify, timed_out
+from agent.failures import awaited, classify, proves_absence, proves_presence, redact_facts, timed_out
 from agent.model import Fact, Failure, Outcome, Phase, Reason, Target
-from agent.prober import ProbeFailure, Prober, Recorder
+from agent.prober import ProbeFailure, Prober, Recorder, shorten
+
+GRACE_SECONDS = 0.5
+"""How long a prober may take, after the deadline, to let go of what it holds. Closing a socket takes no time; a prober
+that takes longer is left to itself, and the run is over.
+"""
 
 
 async def run(
@@ -28,6 +33,7 @@ async def run(
     failure = await _observe(prober.probe(target, recorder), target, recorder)
     if target.negative:
         failure = _turn_round(target, failure, recorder)
+    redact_facts(recorder.facts, target)
     return Outcome(
         target=target,
         started_at=started_at,
@@ -38,73 +44,99 @@ async def run(
     )
 
 
-async def _observe(asking: Awaitable[None], target: Target[Any], recorder: Recorder) -> Failure | None:
-    deadline = asyncio.timeout(target.timeout_seconds)
+async def _observe(asking: Coroutine[Any, Any, None], target: Target[Any], recorder: Recorder) -> Failure | None:
+    # A task of its own, since a deadline inside this one could not get past a clean-up that hangs.
+    task = asyncio.create_task(asking)
     try:
-        async with deadline:
-            await asking
-    except Exception as error:  # noqa: BLE001 - the one place that may catch everything
-        if deadline.expired():
-            return timed_out(target, recorder)
-        return classify(error, target, recorder)
-    return None
+        await asyncio.wait({task}, timeout=target.timeout_seconds)
+        in_time = task.done()
+    finally:
+        if not task.done():
+            await _end({task})
+    return _judge(task, target, recorder) if in_time else timed_out(target, recorder)
+
+
+def _judge(task: asyncio.Task[None], target: Target[Any], recorder: Recorder) -> Failure | None:
+    """What a finished task means."""
+    if task.cancelled():  # by something the prober called, not by us
+        return classify(asyncio.CancelledError(), target, recorder)
+    error = task.exception()
+    return None if error is None else classify(error, target, recorder)
+
+
+async def _end(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel tasks and wait, but not for ever, until they have let go."""
+    for task in tasks:
+        task.cancel()
+        task.add_done_callback(_forget)
+    await asyncio.wait(tasks, timeout=GRACE_SECONDS)
+
+
+def _forget(task: asyncio.Task[None]) -> None:
+    """What a cancelled task raises while it cleans up says nothing about the target; asyncio would log it."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _turn_round(target: Target[Any], failure: Failure | None, recorder: Recorder) -> Failure | None:
-    """What a result means for a target that must not be reachable."""
-    if failure is None:
-        seen = "it answered as a healthy target would"
-    elif failure.reason in PROOF_OF_ABSENCE.get(failure.phase, frozenset()):
-        recorder.facts[Fact.BLOCKED_BY] = f"{failure.phase}/{failure.reason}"
-        return None
-    elif failure.reason is Reason.INTERNAL or failure.phase is Phase.RESOLVE:
-        return failure  # shows neither that the target can be reached nor that it cannot
-    else:
-        seen = f"it answered: {failure.detail}"
-    detail = f"expected {target.address} to be unreachable, but {seen}"
-    return Failure(phase=Phase.VERIFY, reason=Reason.UNEXPECTED_SUCCESS, detail=detail[:256])
+    """What a result means for a target that must not be reachable: every attempt must show that it is not."""
+    attempts = recorder.attempts or [(recorder, failure)]
+    for notes, result in attempts:
+        if result is None:
+            seen = "it answered as a healthy target would"
+        elif proves_presence(result, notes):
+            seen = f"it answered: {result.detail}"
+        else:
+            continue
+        address = notes.facts.get(Fact.ADDRESS, target.address)
+        detail = shorten(f"expected {address} to be unreachable, but {seen}")
+        return Failure(phase=Phase.VERIFY, reason=Reason.UNEXPECTED_SUCCESS, detail=detail)
+    undecided = [result for notes, result in attempts if result is not None and not proves_absence(result, notes)]
+    if undecided:
+        return undecided[0]
+    recorder.facts[Fact.BLOCKED_BY] = next(f"{result.phase}/{result.reason}" for _, result in attempts if result)
+    return None
 
 
 async def each(
     addresses: Sequence[Any],
     target: Target[Any],
     recorder: Recorder,
-    attempt: Callable[[Any, Recorder], Awaitable[None]],
+    attempt: Callable[[Any, Recorder], Coroutine[Any, Any, None]],
 ) -> None:
     """Make one attempt at every address, side by side, each with a notebook of its own.
 
-    With several, the run fails where any of them failed: its times and facts are those of the first that failed, or of
-    the slowest, and `Fact.ATTEMPTS` shows them all.
+    With several, the run fails where any of them failed: its times and facts are those of the first that failed, of the
+    first that was still waiting where the deadline ended the run, or of the slowest; `Fact.ATTEMPTS` shows them all.
     """
     if len(addresses) == 1:
         await attempt(addresses[0], recorder)
         return
     children = [recorder.child() for _ in addresses]
-    tasks = [
-        asyncio.ensure_future(_observe(attempt(address, child), target, child))
-        for address, child in zip(addresses, children, strict=True)
-    ]
+    tasks = [asyncio.create_task(attempt(address, child)) for address, child in zip(addresses, children, strict=True)]
     try:
         await asyncio.wait(tasks)
     finally:
-        # Where the deadline of the run ends the wait, the attempts that are not done have met it too.
-        failures = [
-            task.result() if task.done() else timed_out(target, child)
+        # Also where the deadline of the run ends the wait: an attempt that is not done has met it too.
+        late = [child for task, child in zip(tasks, children, strict=True) if not task.done()]
+        results = [
+            _judge(task, target, child) if task.done() else timed_out(target, child)
             for task, child in zip(tasks, children, strict=True)
         ]
-        for task in tasks:
-            task.cancel()
-        failed = [(child, failure) for child, failure in zip(children, failures, strict=True) if failure is not None]
-        slowest = max(children, key=lambda child: sum(child.phases.values()))
-        recorder.adopt(failed[0][0] if failed else slowest)
+        failed = [child for child, failure in zip(children, results, strict=True) if failure is not None]
+        recorder.adopt(next(iter(late or failed), max(children, key=lambda child: sum(child.phases.values()))))
+        recorder.attempts = list(zip(children, results, strict=True))
         recorder.facts[Fact.ATTEMPTS] = [
             _attempt_fact(address, child, failure)
-            for address, child, failure in zip(addresses, children, failures, strict=True)
+            for address, child, failure in zip(addresses, children, results, strict=True)
         ]
-    if failed:
-        _, first = failed[0]
-        detail = f"{len(failed)} of {len(addresses)} addresses failed: {first.detail}"
-        raise ProbeFailure(first.reason, detail, phase=first.phase)
+        summary = f"{len(failed)} of {len(addresses)} addresses failed"
+        if late:
+            recorder.awaited = lambda: f"{summary}: {awaited(target, late[0])}"
+            await _end({task for task in tasks if not task.done()})
+    first = next((failure for failure in results if failure is not None), None)
+    if first is not None:
+        raise ProbeFailure(first.reason, f"{summary}: {first.detail}", phase=first.phase)
 
 
 def _attempt_fact(address: object, recorder: Recorder, failure: Failure | None) -> dict[str, Any]:

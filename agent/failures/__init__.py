@@ -1,7 +1,8 @@
 """From an exception to a failure: the one border where foreign exceptions become a phase, a reason and a sentence.
 
 One module a library; `CLASSIFIERS` is asked in order and the first that knows the exception answers. What none of
-them knows is `internal`: a defect of ours, and the tests enumerate the libraries' exceptions so that nothing known ends there.
+them knows is `internal`: a defect of ours, and the tests enumerate the libraries' exceptions so that nothing known ends
+there.
 """
 
 from __future__ import annotations
@@ -26,7 +27,12 @@ def classify(error: BaseException, target: Target[Any], recorder: Recorder) -> F
     if reason not in REASONS[phase]:
         cause = Cause(Reason.INTERNAL, f"{reason} in phase {phase} is not a failure netprobe knows: {cause.detail}")
         reason = Reason.INTERNAL
-    return Failure(phase=phase, reason=reason, detail=shorten(redact(cause.detail, target)))
+    return Failure(phase=phase, reason=reason, detail=_sentence(cause.detail, target, recorder))
+
+
+def _sentence(detail: str, target: Target[Any], recorder: Recorder) -> str:
+    where = f"{recorder.at}: " if recorder.at else ""
+    return shorten(redact(where + detail, target))
 
 
 def _cause(error: BaseException, phase: Phase, facts: Mapping[Fact, Any]) -> Cause:
@@ -41,10 +47,15 @@ def _cause(error: BaseException, phase: Phase, facts: Mapping[Fact, Any]) -> Cau
 
 def timed_out(target: Target[Any], recorder: Recorder) -> Failure:
     """The failure of a run that met its deadline: it belongs to the phase that consumed the time."""
-    phase = recorder.current
-    peer = recorder.facts.get(Fact.ADDRESS, target.address)
-    detail = f"{_WAITED_FOR[phase].format(peer=peer)} within {target.timeout_seconds:g}s"
-    return Failure(phase=phase, reason=Reason.TIMEOUT, detail=shorten(redact(detail, target)))
+    detail = f"{awaited(target, recorder)} within {target.timeout_seconds:g}s"
+    return Failure(phase=recorder.current, reason=Reason.TIMEOUT, detail=_sentence(detail, target, recorder))
+
+
+def awaited(target: Target[Any], recorder: Recorder) -> str:
+    """What a run that is under way is waiting for, and what it got so far."""
+    if recorder.awaited is not None:
+        return recorder.awaited()
+    return _WAITED_FOR[recorder.current].format(peer=recorder.facts.get(Fact.ADDRESS, target.address))
 
 
 _WAITED_FOR: Mapping[Phase, str] = {
@@ -61,14 +72,41 @@ _WAITED_FOR: Mapping[Phase, str] = {
 
 def redact(text: str, target: Target[Any]) -> str:
     """The text without any secret of the target."""
+    return _without(text, _revealed(target))
+
+
+def _without(text: str, secrets: tuple[str, ...]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text
+
+
+def _revealed(target: Target[Any]) -> tuple[str, ...]:
+    """The target's secrets, those that contain another one first."""
+    values = set()
     for secret in target.options.secrets:
         try:
-            value = secret.reveal()
+            values.add(secret.reveal())
         except (OSError, UnicodeDecodeError):
             continue
-        if value:
-            text = text.replace(value, "***")
-    return text
+    return tuple(sorted(values - {""}, key=len, reverse=True))
+
+
+def redact_facts(facts: dict[Fact, Any], target: Target[Any]) -> None:
+    """Take every secret of the target out of the facts: a server may say back what it was told."""
+    secrets = _revealed(target)
+    if secrets:
+        facts.update({fact: _redacted(value, secrets) for fact, value in facts.items()})
+
+
+def _redacted(value: Any, secrets: tuple[str, ...]) -> Any:
+    if isinstance(value, str):
+        return _without(value, secrets)
+    if isinstance(value, list):
+        return [_redacted(item, secrets) for item in value]
+    if isinstance(value, dict):
+        return {name: _redacted(item, secrets) for name, item in value.items()}
+    return value
 
 
 _RESOLVED: frozenset[Reason] = frozenset({Reason.NAME_NOT_FOUND, Reason.NO_RECORDS})
@@ -87,3 +125,28 @@ PROOF_OF_ABSENCE: Mapping[Phase, frozenset[Reason]] = {
 }
 """Which failures show that a negative target cannot be reached. Any answer of the target itself, however bad, shows the
 opposite; a nameserver that does not answer shows nothing."""
+
+_SPOKEN = frozenset(
+    {
+        Fact.TLS_VERSION,
+        Fact.CERTIFICATE_SUBJECT,
+        Fact.SERVER_SIGNATURE,
+        Fact.TLS_DECLINED,
+        Fact.AUTHENTICATION,
+        Fact.SQLSTATE,
+    }
+)
+"""Facts that only the target itself can have told."""
+
+
+def proves_absence(failure: Failure, recorder: Recorder) -> bool:
+    """Whether a failure shows that a target cannot be reached."""
+    return failure.reason in PROOF_OF_ABSENCE.get(failure.phase, frozenset()) and _SPOKEN.isdisjoint(recorder.facts)
+
+
+def proves_presence(failure: Failure, recorder: Recorder) -> bool:
+    """Whether a failure shows that a target can be reached, since it answered. Some failures show neither."""
+    if failure.phase is Phase.TLS and Phase.TLS not in recorder.phases:
+        return False  # a file of ours that could not be used: nothing was asked
+    unknown = failure.reason is Reason.INTERNAL or failure.phase is Phase.RESOLVE
+    return not unknown and not proves_absence(failure, recorder)

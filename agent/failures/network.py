@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent.failures.cause import Cause, peer
+from agent.failures.tls import client_certificate
 from agent.model import REASONS, Fact, Phase, Reason
 
 _BY_ERRNO: Mapping[int, Reason] = {
@@ -48,22 +49,38 @@ def classify(error: BaseException, phase: Phase, facts: Mapping[Fact, Any]) -> C
     if isinstance(error, asyncio.LimitOverrunError):
         return Cause(Reason.PROTOCOL_ERROR, f"{expected}, got more than {error.consumed} bytes without an end")
     if isinstance(error, EOFError):  # asyncio.IncompleteReadError among them
+        if phase is Phase.TLS and _wanted_certificate(facts):
+            return client_certificate(f"{_SEEN[Reason.CLOSED]} after it had asked for one", facts)
         return Cause(Reason.CLOSED, f"{expected}, got: the connection was closed")
     if not isinstance(error, OSError):
         return None
-    reason = _reason(error)
+    if error.filename is not None:
+        return Cause(Reason.INTERNAL, f"expected to read the file {error.filename}, got: {error.strerror}")
+    reason = _reason(error, phase)
     if reason is None:
         return None
+    if phase is Phase.TLS and reason in _ENDED and _wanted_certificate(facts):
+        return client_certificate(f"{_SEEN[reason]} after it had asked for one", facts)
     text = f" ({error.strerror})" if error.strerror else ""
     return Cause(_in_phase(reason, phase), f"{expected}, got: {_SEEN[reason]}{text}")
 
 
-def _reason(error: OSError) -> Reason | None:
+_ENDED = frozenset({Reason.CLOSED, Reason.RESET})
+
+
+def _wanted_certificate(facts: Mapping[Fact, Any]) -> bool:
+    """Whether the server asked for a client certificate and got none. Many then go without an alert."""
+    return Fact.CLIENT_CERTIFICATE_REQUESTED in facts and Fact.CLIENT_CERTIFICATE_EXPIRES_AT not in facts
+
+
+def _reason(error: OSError, phase: Phase) -> Reason | None:
     if error.errno is None:
         if isinstance(error, TimeoutError):
             return Reason.TIMEOUT
         # asyncio raises these without a number where the peer's end of the stream ended cleanly.
         return Reason.CLOSED if isinstance(error, ConnectionError) else None
+    if error.errno == errno.EINVAL and phase in {Phase.CONNECT, Phase.PROXY}:
+        return Reason.UNREACHABLE  # a name may resolve to a link-local address, which means nothing without a link
     return _BY_ERRNO.get(error.errno)
 
 

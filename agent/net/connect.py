@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from types import TracebackType
+from typing import Self
 
 from agent.model import Fact, Phase
 from agent.net.resolve import Address
@@ -21,13 +22,33 @@ class Stream:
         self.reader = reader
         self.writer = writer
 
-    async def __aenter__(self) -> Stream:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.abort()
+
+    @property
+    def unread(self) -> bytes:
+        """What has arrived and was not read yet. There is no public way to ask a StreamReader."""
+        buffer: bytearray = self.reader._buffer  # type: ignore[attr-defined]  # noqa: SLF001
+        return bytes(buffer)
+
+    async def read(self, limit: int) -> bytes:
+        """The next bytes, at most `limit`, none at the end; what came before a reset is read before that is raised.
+
+        Raises OSError, ssl.SSLError.
+        """
+        try:
+            return await self.reader.read(limit)
+        except OSError:
+            rest = self.unread[:limit]
+            if not rest:
+                raise
+            del self.reader._buffer[: len(rest)]  # type: ignore[attr-defined]  # noqa: SLF001
+            return rest
 
     def abort(self) -> None:
         """Close at once; what is unsent is dropped."""

@@ -40,7 +40,7 @@ PROBERS: Mapping[str, ProberSpec] = MappingProxyType(
         "tcp": ProberSpec(
             options=tcp.TcpOptions,
             prober=tcp.TcpProber,
-            url_schemes=("tcp",),
+            url_schemes=tcp.URL_SCHEMES,
             from_url=tcp.from_url,
             doc="A TCP connection, TLS, and a dialogue in bytes.",
         ),

@@ -4,21 +4,46 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
-from agent.keys import HostPort, host_port, key, section
+from agent.keys import Check, HostPort, host_port, key, list_of, section, size, without_password
 from agent.model import Secret, Target, secrets_of
 from agent.net.addressing import Addressing
-from agent.net.connect import connect
+from agent.net.connect import Stream, connect
 from agent.net.resolve import Address, resolve
-from agent.net.tls import Contexts, TlsOptions, start_tls
+from agent.net.tls import Contexts, TlsOptions, confirm, start_tls
 from agent.prober import Recorder
+from agent.probers.dialogue import STEPS_LIMIT, Dialogue, Step, exactly_one
 from agent.runner import each
+
+URL_SCHEMES = ("tcp", "tls")
+
+
+def _dialogue_problem(steps: tuple[Step, ...]) -> str | None:
+    if len(steps) > STEPS_LIMIT:
+        return f"expected at most {STEPS_LIMIT} steps, got {len(steps)}"
+    upgrades = sum(step.starttls is not None for step in steps)
+    return f"expected starttls at most once, got it {upgrades} times" if upgrades > 1 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TcpOptions(Addressing):
+    CHECKS = (Check(at="dialogue", needs=("dialogue",), problem=_dialogue_problem),)
+
     endpoint: HostPort = key(host_port(), name="address", doc="Host and port to connect to.")
-    tls: TlsOptions | None = key(section(TlsOptions), default=None, doc="Make a TLS handshake after connecting.")
+    tls: TlsOptions | None = key(
+        section(TlsOptions),
+        default=None,
+        doc="Make a TLS handshake after connecting, or at the dialogue's starttls step where it has one.",
+    )
+    dialogue: tuple[Step, ...] = key(
+        list_of(exactly_one(Step)),
+        default=(),
+        doc=f"What to say and what to expect, in bytes, one step after the other; at most {STEPS_LIMIT}.",
+    )
+    read_limit: int = key(
+        size("1B", "1MiB"), default=64 * 1024, doc="How much may arrive before a step's expect has to match."
+    )
 
     @property
     def printable_address(self) -> str:
@@ -31,6 +56,11 @@ class TcpOptions(Addressing):
     @property
     def secrets(self) -> tuple[Secret, ...]:
         return secrets_of(self)
+
+    @property
+    def upgrades(self) -> bool:
+        """TLS begins inside the dialogue."""
+        return any(step.starttls for step in self.dialogue)
 
 
 class TcpProber:
@@ -52,16 +82,29 @@ class TcpProber:
 
         async def attempt(address: Address, notes: Recorder) -> None:
             async with await connect(address, notes) as stream:
-                if options.tls is not None:
-                    context = self._contexts.get(options.tls)
-                    await start_tls(stream, context, options.tls.server_name or options.endpoint.host, notes)
+                await self._converse(options, stream, notes)
 
         await each(addresses, target, recorder, attempt)
+
+    async def _converse(self, options: TcpOptions, stream: Stream, notes: Recorder) -> None:
+        async def upgrade() -> None:
+            tls = options.tls or TlsOptions()
+            await start_tls(stream, self._contexts.get(tls), tls.server_name or options.endpoint.host, notes)
+
+        dialogue = Dialogue(stream, notes, options.dialogue, read_limit=options.read_limit, start_tls=upgrade)
+        if options.tls is not None and not options.upgrades:
+            await upgrade()
+        await dialogue.hold()
+        if not dialogue.heard:
+            await confirm(stream, notes)
 
     async def aclose(self) -> None:
         pass
 
 
 def from_url(url: str) -> dict[str, Any]:
-    """`tcp://host:port` as the configuration it stands for."""
-    return {"address": url.removeprefix("tcp://").rstrip("/")}
+    """`tcp://host:port`, or `tls://host:port` for TLS on it, as the configuration it stands for. Raises ValueError."""
+    parts = urlsplit(url)
+    if parts.scheme not in URL_SCHEMES or parts.path.rstrip("/") or parts.query or parts.fragment:
+        raise ValueError(f"expected {' or '.join(f'{scheme}://host:port' for scheme in URL_SCHEMES)}, got {without_password(url)}")
+    return {"address": parts.netloc, **({"tls": {}} if parts.scheme == "tls" else {})}
