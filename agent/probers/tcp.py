@@ -106,5 +106,6 @@ def from_url(url: str) -> dict[str, Any]:
     """`tcp://host:port`, or `tls://host:port` for TLS on it, as the configuration it stands for. Raises ValueError."""
     parts = urlsplit(url)
     if parts.scheme not in URL_SCHEMES or parts.path.rstrip("/") or parts.query or parts.fragment:
-        raise ValueError(f"expected {' or '.join(f'{scheme}://host:port' for scheme in URL_SCHEMES)}, got {without_password(url)}")
+        forms = " or ".join(f"{scheme}://host:port" for scheme in URL_SCHEMES)
+        raise ValueError(f"expected {forms}, got {without_password(url)}")
     return {"address": parts.netloc, **({"tls": {}} if parts.scheme == "tls" else {})}
