@@ -16,6 +16,8 @@ from aiohttp.http_exceptions import HttpProcessingError, PayloadEncodingError
 from aiohttp.streams import StreamReader as Payload
 from multidict import CIMultiDictProxy
 
+from agent.net.connect import Stream
+
 LINE_LIMIT_BYTES = 8190
 """The longest status line or header, as in Apache's httpd."""
 HEADERS_LIMIT = 128
@@ -50,10 +52,10 @@ def request_bytes(method: str, target: str, headers: Iterable[tuple[str, str]], 
 class Answer:
     """The answer to one request, read as it comes."""
 
-    def __init__(self, reader: asyncio.StreamReader, *, to_head: bool = False) -> None:
-        """Read from a stream; the answer to a HEAD request has no body, whatever its headers say."""
+    def __init__(self, stream: Stream, *, to_head: bool = False) -> None:
+        """Read what a stream brings; the answer to a HEAD request has no body, whatever its headers say."""
         loop = asyncio.get_running_loop()
-        self._reader = reader
+        self._stream = stream
         self._to_head = to_head
         self._parser = HttpResponseParser(
             BaseProtocol(loop),
@@ -76,7 +78,7 @@ class Answer:
         Raises aiohttp.http_exceptions.HttpProcessingError, EOFError, OSError.
         """
         while True:
-            data = await self._reader.read(_READ_BYTES)
+            data = await self._stream.read(_READ_BYTES)
             if not data:
                 raise EOFError
             begin = 0
@@ -117,7 +119,7 @@ class Answer:
                 return piece
             if payload.is_eof():
                 return b""
-            self._rest = await self._reader.read(_READ_BYTES)
+            self._rest = await self._stream.read(_READ_BYTES)
             if not self._rest:
                 self._end()
 

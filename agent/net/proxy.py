@@ -21,7 +21,7 @@ from agent.net.urls import host_of, port_of
 from agent.prober import ProbeFailure, Recorder
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_AUTH_REQUIRED, _FORBIDDEN, _GATEWAY_TIMEOUT = 407, 403, 504
+_UNAUTHORIZED, _FORBIDDEN, _AUTH_REQUIRED, _GATEWAY_TIMEOUT = 401, 403, 407, 504
 
 
 class ProxyMode(StrEnum):
@@ -162,7 +162,7 @@ async def open_tunnel(stream: Stream, proxy: ProxyServer, endpoint: HostPort, ag
         if (authorization := proxy.authorization) is not None:
             headers.append(("Proxy-Authorization", authorization.reveal()))
         stream.writer.write(request_bytes("CONNECT", str(endpoint), headers))
-        answer = Answer(stream.reader, to_head=True)
+        answer = Answer(stream, to_head=True)
         head = await answer.head()
         if 200 <= head.status <= 299:  # noqa: PLR2004 - RFC 9110, section 9.3.6
             if answer.rest:
@@ -182,7 +182,7 @@ def demand_credentials(proxy: ProxyServer, head: Head, recorder: Recorder) -> No
 
 
 def _reason(head: Head) -> Reason:
-    if head.status == _AUTH_REQUIRED:
+    if head.status in {_AUTH_REQUIRED, _UNAUTHORIZED}:  # tinyproxy says 401 where it means 407
         return Reason.AUTH_REQUIRED
     if head.status == _FORBIDDEN:
         return Reason.DENIED

@@ -18,7 +18,7 @@ def read_url(text: str, base: URL | None = None) -> URL:
     plain = text.isascii() and text.isprintable() and " " not in text
     try:
         url = URL(text, encoded=plain)
-        if base is not None:
+        if base is not None and not url.scheme:
             url = base.join(url)
         port = url.port
     except ValueError:

@@ -17,7 +17,7 @@ from agent.net.content import ACCEPTED, Content
 from agent.net.http1 import Answer, Head, request_bytes
 from agent.net.proxy import ProxyEnvironment, ProxyMode, ProxyServer, demand_credentials, open_tunnel
 from agent.net.resolve import Address, resolve
-from agent.net.tls import Contexts, start_tls
+from agent.net.tls import Contexts, confirm, start_tls
 from agent.net.urls import host_of, port_of, printable, read_url, trusted_with_credentials
 from agent.prober import ProbeFailure, Recorder
 from agent.probers.http_expect import Mask, judge_body, judge_headers, judge_status
@@ -32,7 +32,7 @@ _SEE_OTHER = 303
 _SECURE = "https"
 
 _OF_ONE_HOP = frozenset(
-    {fact for fact in Fact if fact.value.startswith(("tls_", "certificate_"))}
+    {fact for fact in Fact if fact.value.startswith(("tls_", "certificate_", "client_certificate_"))}
     | {Fact.HTTP_STATUS_CODE, Fact.HTTP_VERSION, Fact.ADDRESSES, Fact.PROXY}
 )
 """Facts about a connection, which the next one does not inherit."""
@@ -75,7 +75,7 @@ class HttpProber:
                 await self._secure(stream, request.url, proxy, options, notes)
                 with notes.phase(Phase.REQUEST):
                     stream.writer.write(request.wire(options, proxy, jar))
-                    answer = Answer(stream.reader, to_head=request.method is Method.HEAD)
+                    answer = Answer(stream, to_head=request.method is Method.HEAD)
                     head = await answer.head()
                 notes.facts[Fact.HTTP_STATUS_CODE] = head.status
                 notes.facts[Fact.HTTP_VERSION] = head.version
@@ -116,7 +116,10 @@ class HttpProber:
             if proxy is not None:
                 await open_tunnel(stream, proxy, HostPort(host_of(url), port_of(url)), USER_AGENT, notes)
             pinned = options.tls.server_name if host_of(url) == host_of(options.url) else None
-            await start_tls(stream, self._contexts.get(options.tls), pinned or host_of(url).rstrip("."), notes)
+            await start_tls(stream, self._contexts.get(options.tls), pinned or host_of(url), notes)
+            # A server that does not take our certificate closes, and the reset that meets our request there overtakes
+            # the alert.
+            await confirm(stream, notes)
 
 
 async def _resolve(

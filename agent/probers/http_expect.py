@@ -195,7 +195,9 @@ def judge_status(expected: HttpExpectations, head: Head, body: bytes | bytearray
     """Raise ProbeFailure where the status is not one that is expected."""
     if any(head.status in statuses for statuses in expected.status):
         return
-    said = f": {_quote(_text(head, body), mask)}" if body else ""
+    text = _text(head, body)
+    title = _TITLE.search(text, 0, _QUOTED_FROM)
+    said = f": {_quote(title[1] if title else text, mask)}" if text else ""
     detail = f"expected status {', '.join(map(str, expected.status))}, got {mask(head.status_line)}{said}"
     raise ProbeFailure(Reason.UNEXPECTED_STATUS, detail, phase=Phase.VERIFY)
 
@@ -276,14 +278,21 @@ def _unexpected_body(detail: str) -> ProbeFailure:
     return ProbeFailure(Reason.UNEXPECTED_BODY, detail, phase=Phase.VERIFY)
 
 
-_CHARSET = re.compile(r"charset=\"?([\w.:-]+)", re.ASCII | re.IGNORECASE)
+_TITLE = re.compile(r"<title>\s*([^<]+)", re.IGNORECASE)
+"""What an error page says before all its markup."""
+# Charsets of the web. Python knows more: some are not text, and decoding punycode takes quadratic time.
+_CHARSET = re.compile(
+    r"charset=\"?(utf-(?:8|16|32)|(?:us-)?ascii|iso-8859-\d\d?|windows-125\d|koi8-[ru]|shift_jis|euc-(?:jp|kr)|gb(?:k|18030)|big5)"
+    r"(?![\w-])",
+    re.ASCII | re.IGNORECASE,
+)
 
 
 def _text(head: Head, body: bytes | bytearray) -> str:
     match = _CHARSET.search(head.headers.get("Content-Type", ""))
     try:
         return body.decode(match[1] if match else "utf-8", "replace")
-    except LookupError:
+    except LookupError:  # there is no iso-8859-12
         return body.decode("utf-8", "replace")
 
 

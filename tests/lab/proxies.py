@@ -1,0 +1,166 @@
+"""squid and tinyproxy on loopback, each a process of its own in a directory of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.lab.certificates import Certificate
+from tests.lab.misbehaving import refusing_port
+
+USER, PASSWORD = "probe", "s3cret-of-the-proxy"
+DENIED_HOST = "127.0.0.66"
+"""An address that the proxies' access lists deny."""
+_START_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class RunningProxy:
+    port: int
+    tls_port: int | None
+    log_file: Path
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+
+_SQUID = """
+http_port 127.0.0.1:{port}
+{https_port}
+pid_filename {directory}/squid.pid
+cache_log {directory}/cache.log
+access_log stdio:{directory}/access.log
+coredump_dir {directory}
+cache deny all
+cache_mem 8 MB
+memory_pools off
+max_filedescriptors 1024
+visible_hostname squid.example.test
+cache_effective_user proxy
+shutdown_lifetime 0 seconds
+pinger_enable off
+dns_nameservers 127.0.0.153
+connect_timeout 5 seconds
+{auth}
+acl denied dst {denied}/32
+http_access deny denied
+http_access {rule}
+http_access deny all
+"""
+
+_SQUID_AUTH = """
+auth_param basic program /usr/lib/squid/basic_ncsa_auth {directory}/users
+auth_param basic children 1 startup=1 idle=1
+auth_param basic realm proxy
+acl known proxy_auth REQUIRED
+"""
+
+_TINYPROXY = """
+Port {port}
+Listen 127.0.0.1
+User nobody
+Group nogroup
+Timeout 60
+LogFile "{directory}/tinyproxy.log"
+LogLevel Info
+MaxClients 50
+Allow 127.0.0.1
+Filter "{directory}/filter"
+FilterExtended Yes
+{auth}
+"""
+
+
+@asynccontextmanager
+async def squid(
+    directory: Path, *, auth: bool = False, certificate: Certificate | None = None
+) -> AsyncIterator[RunningProxy]:
+    """squid; with a certificate it listens for TLS as well."""
+    port, tls_port = refusing_port(), refusing_port() if certificate is not None else None
+    home = _home(directory, "squid")
+    https_port = ""
+    if certificate is not None:
+        chain = shutil.copy(certificate.chain_file, home / "squid.pem")
+        key = shutil.copy(certificate.key_file, home / "squid.key")
+        shutil.chown(key, "proxy")
+        https_port = f"https_port 127.0.0.1:{tls_port} tls-cert={chain} tls-key={key}"
+    if auth:
+        digest = subprocess.run(
+            ["openssl", "passwd", "-apr1", PASSWORD], check=True, capture_output=True, text=True
+        ).stdout.strip()
+        (home / "users").write_text(f"{USER}:{digest}\n")
+    (home / "squid.conf").write_text(
+        _SQUID.format(
+            port=port,
+            https_port=https_port,
+            directory=home,
+            auth=_SQUID_AUTH.format(directory=home) if auth else "",
+            denied=DENIED_HOST,
+            rule="allow known" if auth else "allow all",
+        )
+    )
+    shutil.chown(home, "proxy")
+    proxy = RunningProxy(port, tls_port, home / "access.log")
+    async with _running(["squid", "-N", "-f", str(home / "squid.conf")], proxy, home / "cache.log"):
+        yield proxy
+
+
+@asynccontextmanager
+async def tinyproxy(directory: Path, *, auth: bool = False) -> AsyncIterator[RunningProxy]:
+    home = _home(directory, "tinyproxy")
+    proxy = RunningProxy(refusing_port(), None, home / "tinyproxy.log")
+    (home / "filter").write_text(f"^{DENIED_HOST.replace('.', '[.]')}$\n")
+    (home / "tinyproxy.conf").write_text(
+        _TINYPROXY.format(port=proxy.port, directory=home, auth=f"BasicAuth {USER} {PASSWORD}" if auth else "")
+    )
+    shutil.chown(home, "nobody")
+    async with _running(["tinyproxy", "-d", "-c", str(home / "tinyproxy.conf")], proxy, proxy.log_file):
+        yield proxy
+
+
+def _home(directory: Path, name: str) -> Path:
+    """A directory that the proxy's own user can reach and write to, below one made by pytest for root alone."""
+    home = directory / name
+    home.mkdir()
+    for parent in (directory, *directory.parents):
+        if parent.stat().st_mode & 0o001 == 0:
+            parent.chmod(parent.stat().st_mode | 0o011)
+    return home
+
+
+@asynccontextmanager
+async def _running(command: Sequence[str], proxy: RunningProxy, log: Path) -> AsyncIterator[None]:
+    executable = shutil.which(command[0], path="/usr/sbin:/usr/bin:/sbin:/bin")
+    assert executable is not None, f"{command[0]} is not installed"
+    with subprocess.Popen([executable, *command[1:]], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            for port in filter(None, (proxy.port, proxy.tls_port)):
+                await _listening(port, process, log)
+            yield
+        finally:
+            process.terminate()
+            try:
+                await asyncio.to_thread(process.wait, 10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+async def _listening(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = asyncio.get_running_loop().time() + _START_SECONDS
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            if process.poll() is not None or asyncio.get_running_loop().time() > deadline:
+                said = log.read_text() if log.exists() else "nothing"
+                raise AssertionError(f"expected {process.args!r} to listen, it said: {said}") from None
+            await asyncio.sleep(0.05)
+        else:
+            writer.transport.abort()
+            return
