@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -61,10 +62,12 @@ def classify(error: BaseException, phase: Phase, facts: Mapping[Fact, Any]) -> C
         return None
     if phase is Phase.TLS and reason in _ENDED and _wanted_certificate(facts):
         return client_certificate(f"{_SEEN[reason]} after it had asked for one", facts)
-    text = f" ({error.strerror})" if error.strerror else ""
+    # The number's own text, where it says more: asyncio puts `Connect call failed (…)` in its place.
+    text = f" ({os.strerror(error.errno)})" if error.errno and reason in _WORTH_THE_TEXT else ""
     return Cause(_in_phase(reason, phase), f"{expected}, got: {_SEEN[reason]}{text}")
 
 
+_WORTH_THE_TEXT = frozenset({Reason.UNREACHABLE, Reason.DENIED, Reason.TIMEOUT})
 _ENDED = frozenset({Reason.CLOSED, Reason.RESET})
 
 
