@@ -68,7 +68,7 @@ def shown(value: object, limit: int = 60) -> str:
     return shown_kind(value)
 
 
-_PASSWORD = re.compile(r"((?:\w+://)?[^\s:/@'\"]*):\S*@")
+_PASSWORD = re.compile(r"((?:\w+://)?[^\s:/@'\"]*):(?!//)\S*@")
 
 
 def without_password(text: str) -> str:
@@ -586,8 +586,12 @@ def section(cls: type[T]) -> Kind[T]:
 def show_section(value: object, keys: Mapping[str, Key[Any]]) -> dict[str, Any]:
     """A dataclass as the mapping it could have been read from; keys without a value are left out."""
     return {
-        k.name: k.kind.show(getattr(value, field)) for field, k in keys.items() if getattr(value, field) is not None
+        k.name: k.kind.show(getattr(value, field)) for field, k in keys.items() if not _absent(getattr(value, field))
     }
+
+
+def _absent(value: object) -> bool:
+    return value is None or value == ()
 
 
 def section_schema(keys: Mapping[str, Key[Any]]) -> dict[str, Any]:
@@ -603,6 +607,6 @@ def section_schema(keys: Mapping[str, Key[Any]]) -> dict[str, Any]:
 def key_schema(k: Key[Any]) -> dict[str, Any]:
     """JSON Schema of one key: its kind, what it is for, and its default."""
     schema: dict[str, Any] = {"description": k.doc, **k.kind.schema}
-    if not k.required and k.default is not None:
+    if not k.required and not _absent(k.default):
         schema["default"] = k.kind.show(k.default)
     return schema
