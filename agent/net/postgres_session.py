@@ -288,13 +288,14 @@ async def log_in(
     farewells: Farewells,
     *,
     user: str,
-    password: str,
+    password: Callable[[], str],
     database: str,
     application_name: str,
 ) -> Session:
-    """Log in on a connection, which is taken over; an empty password stands for none.
+    """Log in on a connection, which is taken over. The password is asked for at once; an empty one stands for none.
 
-    Raises OSError, ProbeFailure, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError.
+    Raises what `password` raises, and OSError, ProbeFailure, asyncpg.PostgresError, asyncpg.InterfaceError,
+    asyncpg.InternalClientError.
     """
     loop = _Loop(asyncio.get_running_loop(), stream, route, notes)
     try:
@@ -305,7 +306,7 @@ async def log_in(
                 host=route.address.ip,
                 port=route.address.port,
                 user=user,
-                password=password,
+                password=password(),
                 database=database,
                 timeout=None,
                 command_timeout=None,

@@ -103,7 +103,7 @@ class PostgresProber:
             notes,
             self._farewells,
             user=user,
-            password=_password(options),
+            password=lambda: _password(options),
             database=database,
             application_name=dsn.application_name,
         )
@@ -121,9 +121,7 @@ def _password(options: PostgresOptions) -> str:
     try:
         return options.reveal_password()
     except (OSError, UnicodeDecodeError) as error:
-        raise ProbeFailure(
-            Reason.CREDENTIALS_REJECTED, f"expected a password that can be read, got: {error}", phase=Phase.LOGIN
-        ) from None
+        raise ProbeFailure(Reason.CREDENTIALS_REJECTED, f"expected a password that can be read, got: {error}") from None
 
 
 async def _query(session: Session, query: str, notes: Recorder) -> list[Any]:
