@@ -234,7 +234,11 @@ class Fact(StrEnum):
     DNS_QUERIES = "dns_queries"
     """int: messages sent for this lookup."""
     DNS_ATTEMPTS = "dns_attempts"
-    """list[dict]: one entry a message: server, name, transport, rcode or error, duration_seconds, truncated."""
+    """list[dict]: one entry a message: server, name, record, transport, edns, rcode or error, duration_seconds,
+    truncated, ignored (messages received meanwhile that answer another question; left out where there were none)."""
+    DNS_NAMESERVERS = "dns_nameservers"
+    """list[dict]: one entry a nameserver of resolv.conf, about the name that was answered: server, and error, or rcode,
+    answers and same_answer (the rcode and the records are those of the answer that counts)."""
 
     SERVER_VERSION = "server_version"
     IN_RECOVERY = "in_recovery"

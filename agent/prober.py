@@ -37,6 +37,8 @@ class Recorder:
         """Where the run stands, finer than a phase: `step 2 of 3`. Every failure's sentence begins with it."""
         self.awaited: Callable[[], str] | None = None
         """Says what is waited for and what has come so far, `expected …, got …`: the sentence of a timeout."""
+        self.nameserver_is_target = False
+        """The nameservers themselves are what is probed, so that they can show that they cannot be reached."""
         self.attempts: list[tuple[Recorder, Failure | None]] = []
         """Where a run makes several attempts: the notebook and the result of each."""
 

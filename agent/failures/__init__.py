@@ -139,8 +139,14 @@ _SPOKEN = frozenset(
 """Facts that only the target itself can have told."""
 
 
+_UNANSWERED = _RESOLVED | _SILENCE | {Reason.UNREACHABLE, Reason.QUERY_REFUSED}
+"""The same for the resolve phase of a target that is itself a nameserver."""
+
+
 def proves_absence(failure: Failure, recorder: Recorder) -> bool:
     """Whether a failure shows that a target cannot be reached."""
+    if recorder.nameserver_is_target and failure.phase is Phase.RESOLVE:
+        return failure.reason in _UNANSWERED
     return failure.reason in PROOF_OF_ABSENCE.get(failure.phase, frozenset()) and _SPOKEN.isdisjoint(recorder.facts)
 
 

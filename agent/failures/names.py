@@ -1,4 +1,4 @@
-"""Errors of name resolution: c-ares' codes through aiodns, and getaddrinfo's."""
+"""Errors of name resolution: what nameservers answer, and getaddrinfo's codes."""
 
 from __future__ import annotations
 
@@ -6,25 +6,18 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
-import aiodns.error as ares
-
 from agent.failures.cause import Cause
 from agent.model import Fact, Phase, Reason
 
-BY_ARES_CODE: Mapping[int, Reason] = {
-    ares.ARES_ENODATA: Reason.NO_RECORDS,
-    ares.ARES_EFORMERR: Reason.PROTOCOL_ERROR,
-    ares.ARES_ESERVFAIL: Reason.SERVER_FAILURE,
-    ares.ARES_ENOTFOUND: Reason.NAME_NOT_FOUND,
-    ares.ARES_ENOTIMP: Reason.SERVER_FAILURE,
-    ares.ARES_EREFUSED: Reason.QUERY_REFUSED,
-    ares.ARES_EBADNAME: Reason.NAME_NOT_FOUND,
-    ares.ARES_EBADRESP: Reason.PROTOCOL_ERROR,
-    ares.ARES_ECONNREFUSED: Reason.UNREACHABLE,
-    ares.ARES_ETIMEOUT: Reason.TIMEOUT,
-    ares.ARES_EOF: Reason.CLOSED,
+BY_RCODE: Mapping[str, Reason] = {
+    "NOERROR": Reason.NO_RECORDS,
+    "FORMERR": Reason.PROTOCOL_ERROR,
+    "SERVFAIL": Reason.SERVER_FAILURE,
+    "NXDOMAIN": Reason.NAME_NOT_FOUND,
+    "NOTIMP": Reason.SERVER_FAILURE,
+    "REFUSED": Reason.QUERY_REFUSED,
 }
-"""Codes of the network and of nameservers. The others (no memory, bad flags, cancelled …) are ours."""
+"""Response codes of DNS, where records were wanted and there are none. The others are failures of the server."""
 
 BY_GAI_CODE: Mapping[int, Reason] = {
     socket.EAI_NONAME: Reason.NAME_NOT_FOUND,
@@ -37,13 +30,9 @@ BY_GAI_CODE: Mapping[int, Reason] = {
 """getaddrinfo(3), glibc 2.36. The others (bad flags, no memory …) are ours."""
 
 
-def classify(error: BaseException, phase: Phase, facts: Mapping[Fact, Any]) -> Cause | None:
-    """aiodns.DNSError by its ARES_* code, socket.gaierror by its EAI_* code."""
-    if isinstance(error, ares.DNSError):
-        code, text = error.args[0], str(error.args[-1])
-        reason = BY_ARES_CODE.get(code, Reason.INTERNAL)
-    elif isinstance(error, socket.gaierror):
-        reason, text = BY_GAI_CODE.get(error.args[0], Reason.INTERNAL), str(error.args[-1])
-    else:
+def classify(error: BaseException, phase: Phase, facts: Mapping[Fact, Any]) -> Cause | None:  # noqa: ARG001 - a Classifier
+    """socket.gaierror by its EAI_* code."""
+    if not isinstance(error, socket.gaierror):
         return None
-    return Cause(reason, f"expected addresses, got: {text}", Phase.RESOLVE)
+    reason = BY_GAI_CODE.get(error.args[0], Reason.INTERNAL)
+    return Cause(reason, f"expected addresses, got: {error.args[-1]}", Phase.RESOLVE)

@@ -1,95 +1,123 @@
-"""The resolve phase: a host name becomes the addresses the pod's own resolver would give a task."""
+"""The resolve phase: a host name becomes the addresses the pod's own libc would give a task.
+
+As glibc does it: a number is an address, then /etc/hosts is read, then the nameservers of resolv.conf are asked for A
+and AAAA together (agent.net.dns_walk), then the addresses are ordered (agent.net.order). Nothing is remembered between
+two lookups, and no thread takes part.
+"""
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import ipaddress
 import socket
-import weakref
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import aiodns
-import pycares
-
-from agent.model import Addresses, Fact, Family, Phase
+from agent.model import Addresses, Fact, Family, Phase, Reason
+from agent.net.address import Address
+from agent.net.dns_exchange import Finding
+from agent.net.dns_message import RecordType, Reply
+from agent.net.dns_walk import Walk, decisive
+from agent.net.order import ordered
 from agent.net.resolvconf import ResolvConf
-from agent.prober import Recorder
+from agent.prober import ProbeFailure, Recorder
+
+__all__ = ["ADDRESS_LIMIT", "Address", "resolve"]
 
 ADDRESS_LIMIT = 16
 """How many addresses one run tries at most with `addresses: all`."""
 
-_FAMILIES = {Family.ANY: socket.AF_UNSPEC, Family.V4: socket.AF_INET, Family.V6: socket.AF_INET6}
+HOSTS = Path("/etc/hosts")
 
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """An IP address and a port."""
-
-    ip: str
-    port: int
-
-    @property
-    def family(self) -> socket.AddressFamily:
-        return socket.AF_INET6 if ":" in self.ip else socket.AF_INET
-
-    def __str__(self) -> str:
-        return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
-
-
-class _Resolver(aiodns.DNSResolver):
-    """An aiodns resolver that does not watch resolv.conf.
-
-    One resolver serves one lookup, because c-ares answers from a cache that cannot be switched off. aiodns would give
-    each an inotify instance and a thread; inotify instances are limited to 128 for all processes of a user on a node,
-    the task's among them, so the sidecar takes none.
-    """
-
-    def _make_channel(self, **kwargs: Any) -> tuple[bool, pycares.Channel]:
-        this = weakref.ref(self)
-
-        def on_socket(fd: int, readable: bool, writable: bool) -> None:  # noqa: FBT001 - c-ares' signature
-            resolver = this()
-            if resolver is not None:
-                resolver._sock_state_cb(fd, readable, writable)  # noqa: SLF001
-
-        return False, pycares.Channel(sock_state_cb=on_socket, timeout=self._timeout, **kwargs)
+_RECORDS = {
+    Family.ANY: (RecordType.A, RecordType.AAAA),
+    Family.V4: (RecordType.A,),
+    Family.V6: (RecordType.AAAA,),
+}
+_VERSIONS = {Family.ANY: {4, 6}, Family.V4: {4}, Family.V6: {6}}
 
 
 async def resolve(
-    host: str, port: int, recorder: Recorder, *, family: Family, addresses: Addresses, resolv_conf: Path
+    host: str,
+    port: int,
+    recorder: Recorder,
+    *,
+    family: Family,
+    addresses: Addresses,
+    resolv_conf: Path,
+    hosts: Path = HOSTS,
 ) -> tuple[Address, ...]:
-    """Look a name up, anew at each call, and return the address to try, or all of them, in RFC 6724 order.
+    """Look a name up, anew at each call, and return the address to try, or all of them, best first (RFC 6724).
 
-    An IP address is returned as it is, without a resolve phase. Timeout and attempts are those of resolv.conf, as for
-    every other program in the pod. Raises aiodns.error.DNSError.
+    An IP address is returned as it is, without a resolve phase. Fact.DNS_ATTEMPTS is written down where no address was
+    found. Raises ProbeFailure.
     """
-    try:
-        literal = ipaddress.ip_address(host)
-    except ValueError:
-        pass
-    else:
-        return (Address(str(literal), port),)
+    number = _number(host)
+    if number is not None and ipaddress.ip_address(number).version in _VERSIONS[family]:
+        return (Address(number, port),)
     with recorder.phase(Phase.RESOLVE):
-        conf = ResolvConf.read(resolv_conf)
-        resolver = _Resolver(
-            timeout=conf.timeout_seconds,
-            tries=conf.attempts,
-            rotate=conf.rotate,
-            resolvconf_path=str(resolv_conf),
-            loop=asyncio.get_running_loop(),
+        if number is not None:
+            raise ProbeFailure(Reason.NO_RECORDS, f"expected an IPv{family} address, got {number}")
+        known = _in_hosts(hosts, host, family) or _loopback(host, family)
+        found = ordered(known or await _ask_nameservers(host, family, resolv_conf, recorder))
+    recorder.facts[Fact.ADDRESSES] = found
+    wanted = found[:1] if addresses is Addresses.FIRST else found[:ADDRESS_LIMIT]
+    return tuple(Address(ip, port) for ip in wanted)
+
+
+def _number(host: str) -> str | None:
+    """An address written as a number in any form libc takes, `127.1` and `fe80::1%eth0` among them."""
+    try:
+        (_, _, _, _, (ip, *_)), *_ = socket.getaddrinfo(
+            host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
         )
-        try:
-            answer = await resolver.getaddrinfo(
-                host, family=_FAMILIES[family], port=port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
-            )
-        finally:
-            await resolver.close()
-    found = tuple(Address(_ip(node.addr[0]), port) for node in answer.nodes)
-    recorder.facts[Fact.ADDRESSES] = [address.ip for address in found]
-    return found[:1] if addresses is Addresses.FIRST else found[:ADDRESS_LIMIT]
+    except (OSError, UnicodeError):
+        return None
+    return str(ip)
 
 
-def _ip(raw: bytes | str) -> str:
-    return raw.decode("ascii") if isinstance(raw, bytes) else raw
+def _in_hosts(path: Path, host: str, family: Family) -> list[str]:
+    """The addresses /etc/hosts has for a name; none where it cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    name = host.removesuffix(".").lower()
+    found: list[str] = []
+    for line in text.splitlines():
+        ip, *names = line.partition("#")[0].split() or [""]
+        if name in (other.lower() for other in names):
+            with contextlib.suppress(ValueError):
+                address = ipaddress.ip_address(ip)
+                if address.version in _VERSIONS[family]:
+                    found.append(str(address))
+    return list(dict.fromkeys(found))
+
+
+def _loopback(host: str, family: Family) -> list[str]:
+    """The address of `localhost` where /etc/hosts has none: no nameserver is asked for it (RFC 6761 section 6.3)."""
+    if host.removesuffix(".").lower() != "localhost":
+        return []
+    return ["::1"] if family is Family.V6 else ["127.0.0.1"]
+
+
+async def _ask_nameservers(host: str, family: Family, resolv_conf: Path, recorder: Recorder) -> list[str]:
+    notes = recorder.child()
+    recorder.awaited = lambda: f"expected the addresses of {host}, got no answer from a nameserver"
+    walk = Walk(ResolvConf.read(resolv_conf), _RECORDS[family], notes)
+    try:
+        findings = await walk.search(host)
+        found = _addresses(host, findings)
+    except BaseException:
+        recorder.facts[Fact.DNS_ATTEMPTS] = notes.facts.get(Fact.DNS_ATTEMPTS, [])
+        raise
+    recorder.awaited = None
+    return found
+
+
+def _addresses(host: str, findings: Sequence[Finding]) -> list[str]:
+    found = [ip for finding in findings if isinstance(finding.seen, Reply) for ip in finding.seen.records]
+    if not found:
+        finding = decisive(findings)
+        raise ProbeFailure(finding.reason, f"expected the addresses of {host}, got {finding}")
+    return found

@@ -1,5 +1,6 @@
-"""The types of target. A new one is a module in this package and one line in PROBERS; configuration keys, messages, schema,
-reference and command line derive from it.
+"""The types of target: a new one is a module in this package and one line in PROBERS.
+
+Configuration keys, messages, schema, reference and command line derive from that list.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 from agent.model import Options
 from agent.prober import Prober
-from agent.probers import http, http_options, postgres, postgres_options, tcp
+from agent.probers import dns, dns_options, http, http_options, postgres, postgres_options, tcp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,13 @@ class ProberSpec:
 
 PROBERS: Mapping[str, ProberSpec] = MappingProxyType(
     {
+        "dns": ProberSpec(
+            options=dns_options.DnsOptions,
+            prober=dns.DnsProber,
+            url_schemes=dns_options.URL_SCHEMES,
+            from_url=dns_options.from_url,
+            doc="A DNS question to the pod's nameservers, to libc, or to one nameserver.",
+        ),
         "http": ProberSpec(
             options=http_options.HttpOptions,
             prober=http.HttpProber,
