@@ -255,6 +255,7 @@ async def confirm(stream: Stream, recorder: Recorder) -> None:
         finally:
             answer.cancel()
             content.cancel()
+            await asyncio.wait({answer, content})  # so that the stream can be read from again
 
 
 def _chain(tls: ssl.SSLObject) -> list[Mapping[str, Any]]:
