@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
 
 from tests.lab.certificates import Certificates
 from tests.lab.postgres import Postgres, directory
+
+# pytest-asyncio asks for the main thread's event loop before its first test; asyncio would make one that nobody closes.
+asyncio.set_event_loop(None)
 
 
 @pytest.fixture(scope="session")
