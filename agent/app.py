@@ -45,7 +45,7 @@ class Agent:
     """A running agent. An asynchronous context manager; `aclose` is the orderly end."""
 
     def __init__(self, config: Config, *, pod: str | None = None) -> None:
-        """Use within a running event loop. `pod` tells this agent from others of its fleet: the pod's UID by default."""
+        """Use within a running event loop. `pod` tells this agent from others of its fleet: its UID by default."""
         self._config = config
         targets = config.targets
         self._starvation = Starvation(Throttling.find())

@@ -11,7 +11,7 @@ import sys
 from typing import TextIO
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
 from agent.config.sections import LogFormat, LogLevel, LogOptions
 
@@ -29,7 +29,11 @@ def configure(options: LogOptions, stream: TextIO | None = None) -> None:
     if pretty:
         render = [structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback)]
     else:
-        render = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(ensure_ascii=False)]
+        render = [
+            structlog.processors.dict_tracebacks,
+            _what_first,
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ]
     handler = logging.StreamHandler(out)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -54,6 +58,12 @@ def configure(options: LogOptions, stream: TextIO | None = None) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
+
+
+def _what_first(_: object, __: str, event: EventDict) -> EventDict:
+    """When, how bad and what before the rest: lines are read by people, too."""
+    first = {key: event[key] for key in ("timestamp", "level", "event") if key in event}
+    return {**first, **event}
 
 
 _LEVELS = {

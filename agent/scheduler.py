@@ -157,7 +157,9 @@ class Scheduler:
         starts = spread(self._targets, self._pod)
         for target in self._targets:
             timetable = Timetable(target, starts[target.name], now)
-            self._tasks[target.name] = asyncio.create_task(self._guard(target, timetable), name=f"target {target.name}")
+            task = asyncio.create_task(self._guard(target, timetable), name=f"target {target.name}")
+            task.add_done_callback(self._ended)
+            self._tasks[target.name] = task
 
     @property
     def ended(self) -> Sequence[str]:
@@ -186,6 +188,11 @@ class Scheduler:
             if pending:
                 await asyncio.wait(pending)
         return cut
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not self._stopping:
+            error = None if task.cancelled() else task.exception()
+            _log.critical("target_loop_ended", task=task.get_name(), exc_info=error)
 
     async def _guard(self, target: Target[Any], timetable: Timetable) -> None:
         """Keep a target's loop alive, whatever a run raises."""
