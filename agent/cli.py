@@ -210,7 +210,14 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _print(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _say(f"netprobe: expected to write to standard output, got an error: {error.strerror}")
+        raise SystemExit(NOT_STARTED) from None
 
 
 def _say(text: str) -> None:

@@ -239,8 +239,8 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert (done.stdout, done.stderr, done.returncode) == ("{", "", FINE)
 
 
-def test_a_defect_is_one_line(tmp_path: Path) -> None:
-    """No traceback, but where to look: here standard output is gone."""
+def test_a_full_disk_is_one_line() -> None:
+    """Exit code 3, one sentence, no traceback."""
     done = subprocess.run(
         ["/bin/bash", "-c", '"$0" -m agent config schema > /dev/full', sys.executable],
         cwd=ROOT,
@@ -251,8 +251,20 @@ def test_a_defect_is_one_line(tmp_path: Path) -> None:
     )
 
     assert done.returncode == NOT_STARTED
-    assert done.stderr.startswith("netprobe: internal error: OSError: ")
-    assert "Traceback" not in done.stderr
+    assert done.stderr == "netprobe: expected to write to standard output, got an error: No space left on device\n"
+
+
+def test_a_defect_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever goes wrong inside, there is no traceback, but there is a place to look. Here a module is missing."""
+    monkeypatch.setitem(sys.modules, "agent.app", None)
+
+    assert main(["run", "--config", str(configured(tmp_path, 1))]) == NOT_STARTED
+    error = capsys.readouterr().err
+    assert error.startswith("netprobe: internal error: ModuleNotFoundError: ")
+    assert error.endswith(")\n")
+    assert error.count("\n") == 1
 
 
 def test_version_and_validation_load_neither_server_nor_table() -> None:

@@ -118,9 +118,10 @@ class Common(Rhythm):
     scope: Scope | None = key(
         choice(Scope),
         default=None,
-        doc="Where the target lives. Derived from the address where left out: cluster for loopback and link-local "
-        "addresses, single-label names, `*.svc`, `*.svc.*`, `*.cluster.local` and the pod's own nameservers; private "
-        "for RFC 1918, RFC 6598 and unique local addresses and `*.internal`, `*.local`, `*.home.arpa`; else public.",
+        doc="Where the target lives. Derived from the host in its address (for a dns target without a server of its own, "
+        "from the name it asks for) where left out: cluster for loopback and link-local addresses, single-label names, "
+        "`*.svc`, `*.svc.*` and `*.cluster.local`; private for RFC 1918, RFC 6598 and unique local addresses and for "
+        "`*.internal`, `*.local` and `*.home.arpa`; else public.",
     )
 
 

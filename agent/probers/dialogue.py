@@ -108,6 +108,7 @@ def exactly_one(cls: type[T]) -> Kind[T]:
         read=read,
         show=whole.show,
         schema={**whole.schema, "minProperties": 1, "maxProperties": 1},
+        keys=whole.keys,
     )
 
 
