@@ -32,7 +32,7 @@ run: ## set up, and run the demo: real servers on loopback and the agent that wa
 	@$(BIN)/netprobe demo $(DEMO_ARGS)
 
 .PHONY: test
-test: setup packages privileges lint ## set up, and run everything: lint and all tests
+test: packages privileges setup lint ## set up, and run everything: lint and all tests
 	@scripts/as-root $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 .PHONY: privileges
