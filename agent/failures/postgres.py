@@ -75,7 +75,9 @@ def classify(error: BaseException, phase: Phase, facts: Mapping[Fact, Any]) -> C
     if said is not None:
         return _said(said, phase, facts)
     if isinstance(error, asyncpg.PostgresError):
-        return _lost(error, phase, facts)
+        return _lost(error.__cause__ or EOFError(), phase, facts)
+    if isinstance(error, OSError | EOFError) and phase is Phase.LOGIN:
+        return _ended_login(error, phase, facts)
     if isinstance(error, asyncpg.InterfaceError) and phase is Phase.REQUEST:
         return Cause(Reason.QUERY_FAILED, f"expected a query that can be sent, got: {error}", Phase.VERIFY)
     if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError):
@@ -95,14 +97,30 @@ def error_of_server(error: BaseException | None) -> asyncpg.PostgresError | None
     return None
 
 
-def _lost(error: asyncpg.PostgresError, phase: Phase, facts: Mapping[Fact, Any]) -> Cause:
-    reason = error.__cause__
+def _lost(reason: BaseException, phase: Phase, facts: Mapping[Fact, Any]) -> Cause:
+    """The cause behind a connection asyncpg lost."""
     if isinstance(reason, ProbeFailure):
         return Cause(reason.reason, reason.detail, reason.phase)
-    cause = None
-    if reason is not None:
-        cause = tls.classify(reason, phase, facts) or network.classify(reason, phase, facts)
-    return cause or Cause(Reason.CLOSED, f"expected an answer from {peer(facts)}, got: the connection was closed")
+    for classifier in (tls.classify, _ended_login, network.classify):
+        cause = classifier(reason, phase, facts)
+        if cause is not None:
+            return cause
+    return Cause(Reason.CLOSED, f"expected an answer from {peer(facts)}, got: the connection was closed")
+
+
+def _ended_login(error: BaseException, phase: Phase, facts: Mapping[Fact, Any]) -> Cause | None:
+    """The end of a connection that is the server's verdict on the client certificate, or on there being none.
+
+    With TLS 1.3 the verdict comes after the handshake. Who then hangs up has said why, in an alert, but its end of the
+    connection may arrive with the alert, and be noticed first.
+    """
+    asked = facts.get(Fact.TLS_VERSION) == "TLSv1.3" and Fact.CLIENT_CERTIFICATE_REQUESTED in facts
+    if phase is not Phase.LOGIN or not asked or Fact.AUTHENTICATION in facts:
+        return None
+    cause = network.classify(error, phase, facts)
+    if cause is None or cause.reason not in {Reason.CLOSED, Reason.RESET}:
+        return None
+    return tls.client_certificate(f"the connection was {cause.reason} after it had asked for one", facts)
 
 
 def _said(error: asyncpg.PostgresError, phase: Phase, facts: Mapping[Fact, Any]) -> Cause:
