@@ -181,7 +181,7 @@ def segmented(pieces: Sequence[bytes], *, when_spoken_to: bool = True, gap_secon
     return Server(conversation)
 
 
-def echoing(*, tls: ssl.SSLContext | None = None) -> Server:
+def echoing(*, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> Server:
     """Sends back what it gets."""
 
     async def conversation(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -189,7 +189,7 @@ def echoing(*, tls: ssl.SSLContext | None = None) -> Server:
             writer.write(data)
             await writer.drain()
 
-    return Server(conversation, tls=tls)
+    return Server(conversation, tls=tls, host=host)
 
 
 def upgrading(
