@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import inspect
 import json
 import os
 import pty
@@ -18,10 +19,13 @@ from typing import Any
 
 import pytest
 
+from agent.check import facts
 from agent.check.wording import Wording, count, period, seconds, size
+from agent.model import Fact
 from tests.lab.certificates import Certificate, Certificates
 from tests.lab.command import PATIENCE_SECONDS, finished, netprobe, started
 from tests.lab.misbehaving import Server, echoing, greeting, refusing_port, silent
+from tests.lab.zone import resolv_conf, zone
 
 ESCAPE = "\x1b"
 COLOUR = re.compile(r"\x1b\[[0-9;]*\b(3[0-7]|9[0-7])[0-9;]*m")
@@ -292,14 +296,44 @@ async def test_negative_target_shows_what_it_was_blocked_by(tmp_path: Path) -> N
 
 async def test_each_address_of_a_name_has_a_line(tmp_path: Path) -> None:
     """With `addresses: all`, a name that is half up shows which half."""
-    resolv_conf = tmp_path / "resolv.conf"
-    resolv_conf.write_text("nameserver 127.0.53.9\n")  # not asked: localhost is in /etc/hosts
-    async with echoing() as server:
-        target = {"name": "both", "type": "tcp", "address": f"localhost:{server.port}", "addresses": "all"}
-        path = config(tmp_path, target | {"resolv_conf": str(resolv_conf)})
+    async with echoing() as server, zone({"both.test.": ["127.0.0.1", "127.0.0.2"]}) as nameserver:
+        target = {"name": "both", "type": "tcp", "address": f"both.test.:{server.port}", "addresses": "all"}
+        path = config(tmp_path, target | {"resolv_conf": resolv_conf(tmp_path, nameserver)})
         done = await netprobe("check", "--config", path, env=WIDE)
+    assert done.code == 1
     assert re.search(rf"      127.0.0.1:{server.port} +OK +connect [\d.]+ ms", done.stdout)
-    assert re.search(rf"      \[::1\]:{server.port} +connect/refused +connect [\d.]+ ms", done.stdout)
+    assert re.search(rf"      127.0.0.2:{server.port} +connect/refused +connect [\d.]+ ms", done.stdout)
+
+
+async def test_a_failed_lookup_shows_each_message(tmp_path: Path) -> None:
+    """Whom netprobe asked for what, and what they said: search list and dead nameservers become visible."""
+    async with zone({}) as nameserver:
+        conf = resolv_conf(tmp_path, nameserver, search="prod.test test")
+        target = {"name": "lookup", "type": "dns", "query": "db", "resolv_conf": conf}
+        done = await netprobe("check", "--config", config(tmp_path, target), env=WIDE)
+    assert done.code == 1
+    assert "resolve/name_not_found: " in done.stdout
+    for name in ("db.prod.test", "db.test", "db"):
+        assert re.search(rf"      {nameserver.ip} +{name} +NXDOMAIN +[\d.]+ ms", done.stdout)
+
+
+async def test_a_lookup_shows_server_answers_and_queries(tmp_path: Path) -> None:
+    async with zone({"db.test.": ["192.0.2.7", "192.0.2.8"]}) as nameserver:
+        target = {
+            "name": "lookup",
+            "type": "dns",
+            "query": "db.test.",
+            "resolv_conf": resolv_conf(tmp_path, nameserver),
+        }
+        done = await netprobe("check", "--config", config(tmp_path, target), env=WIDE)
+    assert done.code == 0
+    assert f"{nameserver.ip} answered NOERROR for db.test · 192.0.2.7, 192.0.2.8 · TTL 3600 s · 1 query" in done.stdout
+
+
+def test_every_fact_is_shown_or_left_to_json_on_purpose() -> None:
+    """A new fact is decided about."""
+    source = inspect.getsource(facts)
+    assert [fact for fact in Fact if f"Fact.{fact.name}" not in source] == []
 
 
 def over_tls(server: Server, certificates: Certificates, name: str = "secure") -> dict[str, Any]:

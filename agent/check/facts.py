@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +45,7 @@ def _names(outcome: Outcome) -> Iterator[Remark]:
     facts = outcome.facts
     if Fact.DNS_RCODE in facts:
         name = f" for {facts[Fact.DNS_NAME]}" if Fact.DNS_NAME in facts else ""
-        yield Remark(f"{facts.get(Fact.DNS_SERVER, 'the resolver')} answered {facts[Fact.DNS_RCODE]}{name}")
+        yield Remark(f"{facts[Fact.DNS_SERVER].removesuffix(':53')} answered {facts[Fact.DNS_RCODE]}{name}")
     if facts.get(Fact.DNS_ANSWERS):
         yield Remark(_some(facts[Fact.DNS_ANSWERS]))
     if Fact.DNS_TTL_SECONDS in facts:
@@ -54,6 +54,13 @@ def _names(outcome: Outcome) -> Iterator[Remark]:
         yield Remark("truncated over udp")
     if Fact.DNS_QUERIES in facts:
         yield Remark(count(facts[Fact.DNS_QUERIES], "query", "queries"))
+    for nameserver in facts.get(Fact.DNS_NAMESERVERS, ()):
+        server = nameserver["server"].removesuffix(":53")
+        if "error" in nameserver:
+            yield Remark(f"nameserver {server}: {nameserver['error']}", warning=True)
+        elif not nameserver["same_answer"]:
+            said = _some(nameserver["answers"]) or nameserver["rcode"]
+            yield Remark(f"nameserver {server} says otherwise: {said}", warning=True)
 
 
 def _peer(outcome: Outcome) -> Iterator[Remark]:
@@ -75,6 +82,12 @@ def _tls(outcome: Outcome) -> Iterator[Remark]:
     if Fact.CERTIFICATE_EXPIRES_AT in facts:
         expiry = _expiry(facts[Fact.CERTIFICATE_EXPIRES_AT] - outcome.started_at)
         yield Remark(f"certificate {_verdict(facts)}, {expiry}", warning=expiry.startswith("expired"))
+    if facts.get(Fact.TLS_DECLINED):
+        yield Remark("offers no TLS", warning=True)
+    if Fact.UNENCRYPTED_REFUSAL in facts:
+        yield Remark(f"refused without TLS: {facts[Fact.UNENCRYPTED_REFUSAL]}")
+    if facts.get(Fact.CLIENT_CERTIFICATE_REQUESTED):
+        yield Remark("asks for a client certificate")
     if Fact.CLIENT_CERTIFICATE_EXPIRES_AT in facts:
         expiry = _expiry(facts[Fact.CLIENT_CERTIFICATE_EXPIRES_AT] - outcome.started_at)
         yield Remark(f"client certificate {expiry}", warning=expiry.startswith("expired"))
@@ -110,6 +123,8 @@ def _http(outcome: Outcome) -> Iterator[Remark]:
 
 def _database(outcome: Outcome) -> Iterator[Remark]:
     facts = outcome.facts
+    if Fact.AUTHENTICATION in facts:
+        yield Remark(f"asks for {facts[Fact.AUTHENTICATION]}")
     if Fact.SERVER_VERSION in facts:
         yield Remark(f"server version {facts[Fact.SERVER_VERSION]}")
     if Fact.IN_RECOVERY in facts:
@@ -134,6 +149,19 @@ _PARTS: tuple[Callable[[Outcome], Iterator[Remark]], ...] = (
     _dialogue,
 )
 
+JSON_ONLY = frozenset(
+    {
+        Fact.TLS_CIPHER,
+        Fact.CERTIFICATE_SUBJECT,
+        Fact.CERTIFICATE_ISSUER,
+        Fact.CERTIFICATE_NAMES,
+        Fact.CERTIFICATE_NOT_BEFORE,
+        Fact.CERTIFICATE_CHAIN,
+        Fact.DNS_AUTHENTICATED,
+    }
+)
+"""Facts that would take more of a screen than they are worth."""
+
 _SHOWN = 4
 
 
@@ -148,7 +176,7 @@ def steps(outcome: Outcome) -> list[tuple[str, ...]]:
     if Fact.ATTEMPTS in facts:
         return [_address_tried(attempt) for attempt in facts[Fact.ATTEMPTS]]
     if outcome.failure is not None:
-        return [_message_sent(attempt) for attempt in facts.get(Fact.DNS_ATTEMPTS, ())]
+        return _messages_sent(facts.get(Fact.DNS_ATTEMPTS, ()))
     return []
 
 
@@ -158,10 +186,23 @@ def _address_tried(attempt: Mapping[str, Any]) -> tuple[str, ...]:
     return attempt["address"], verdict, times
 
 
-def _message_sent(attempt: Mapping[str, Any]) -> tuple[str, ...]:
-    verdict = str(attempt.get("rcode") or attempt.get("error") or "")
-    if attempt.get("truncated"):
-        verdict += ", truncated"
+def _messages_sent(attempts: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    several = len({attempt["record"] for attempt in attempts}) > 1
+    return [
+        (
+            attempt["server"].removesuffix(":53"),
+            f"{attempt['name']} {attempt['record']}" if several else attempt["name"],
+            _answer(attempt),
+            seconds(attempt["duration_seconds"]),
+        )
+        for attempt in attempts
+    ]
+
+
+def _answer(attempt: Mapping[str, Any]) -> str:
+    answer = str(attempt.get("rcode") or attempt["error"])
+    if attempt["truncated"]:
+        answer += ", truncated"
     if attempt["transport"] != "udp":
-        verdict += f" over {attempt['transport']}"
-    return attempt["server"], attempt["name"], verdict, seconds(attempt["duration_seconds"])
+        answer += f" over {attempt['transport']}"
+    return answer

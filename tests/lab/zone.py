@@ -32,8 +32,15 @@ class Zone(asyncio.DatagramProtocol):
         # An address for each process and each server, so that tests may run side by side.
         self.ip = f"127.{100 + next(_number) % 100}.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
 
-    def connection_made(self, transport: Any) -> None:
-        self._transport: asyncio.DatagramTransport = transport
+    async def start(self) -> None:
+        self._transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+            lambda: self, local_addr=(self.ip, 53)
+        )
+
+    async def stop(self) -> None:
+        """Let go of the port; whoever asks now is told so by the kernel."""
+        self._transport.close()
+        await asyncio.sleep(0)  # the socket is closed a turn of the loop later
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         query = dnslib.DNSRecord.parse(data)
@@ -54,15 +61,15 @@ class Zone(asyncio.DatagramProtocol):
 async def zone(records: Mapping[str, list[str]], *, silent: bool = False) -> AsyncIterator[Zone]:
     """A nameserver with these records."""
     server = Zone(records, silent=silent)
-    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: server, local_addr=(server.ip, 53))
+    await server.start()
     try:
         yield server
     finally:
-        transport.close()
+        await server.stop()
 
 
-def resolv_conf(directory: Path, *servers: Zone) -> str:
-    """A resolv.conf that names these servers, without search: its path."""
+def resolv_conf(directory: Path, *servers: Zone, search: str = ".") -> str:
+    """A resolv.conf that names these servers: its path."""
     path = directory / f"resolv-{'-'.join(server.ip for server in servers)}.conf"
-    path.write_text("".join(f"nameserver {server.ip}\n" for server in servers))
+    path.write_text("".join(f"nameserver {server.ip}\n" for server in servers) + f"search {search}\n")
     return str(path)

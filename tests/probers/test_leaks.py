@@ -74,6 +74,15 @@ async def tcp(lab: Lab) -> AsyncIterator[Peers]:
 
 
 @asynccontextmanager
+async def dns(lab: Lab) -> AsyncIterator[Peers]:
+    async with zone({"db.test.": ["192.0.2.1"]}) as nameserver, zone({}, silent=True) as mute:
+        yield Peers(
+            answering={"query": "db.test.", "resolv_conf": resolv_conf(lab.directory, nameserver)},
+            silent={Phase.RESOLVE: {"query": "db.test.", "resolv_conf": resolv_conf(lab.directory, mute)}},
+        )
+
+
+@asynccontextmanager
 async def http(lab: Lab) -> AsyncIterator[Peers]:
     async with (
         HttpServer(response(body=b"ok"), tls=lab.certificates.good.server_context()) as server,
@@ -117,6 +126,7 @@ async def postgres(lab: Lab) -> AsyncIterator[Peers]:
 
 
 PEERS: Mapping[str, Callable[[Lab], AbstractAsyncContextManager[Peers]]] = {
+    "dns": dns,
     "http": http,
     "tcp": tcp,
     "postgres": postgres,
@@ -205,7 +215,7 @@ async def test_runs_that_are_cancelled_leave_nothing_behind(kind: str, lab: Lab)
         await repeat(40, lambda: one(whole_seconds / 2), at_once=4)
         async with nothing_leaks():
             await repeat(RUNS, lambda: one(next(moments)), at_once=4)
-    assert len(cancelled_in) > 1
+    assert cancelled_in
 
 
 @pytest.mark.parametrize("kind", PROBERS)
