@@ -13,13 +13,13 @@ from agent.failures.cause import Cause, peer
 from agent.model import Fact, Phase, Reason
 
 
-def classify(error: BaseException, phase: Phase, facts: Mapping[Fact, Any]) -> Cause | None:
+def classify(error: BaseException, phase: Phase, facts: Mapping[Fact, Any]) -> Cause | None:  # noqa: ARG001 - a Classifier
     """http_exceptions.HttpProcessingError, zlib.error, aiohttp.ClientError.
 
     An OSError that carries its number is left to the system's table, also where aiohttp wrapped it.
     """
     if isinstance(error, zlib.error):
-        return Cause(Reason.PROTOCOL_ERROR, f"expected a body that can be decompressed from {peer(facts)}, got: {error}")
+        return Cause(Reason.PROTOCOL_ERROR, f"expected {peer(facts)} to compress the body as it says, got: {error}")
     if isinstance(error, http_exceptions.HttpProcessingError):
         return Cause(Reason.PROTOCOL_ERROR, f"expected HTTP/1.1 from {peer(facts)}, got: {_flaw(error)}")
     if isinstance(error, OSError) and error.errno is not None:

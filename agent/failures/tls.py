@@ -59,7 +59,7 @@ def classify(error: BaseException, phase: Phase, facts: Mapping[Fact, Any]) -> C
         return Cause(reason, f"expected a valid certificate from {peer(facts)}, got: {seen}", Phase.TLS)
     if not isinstance(error, ssl.SSLError):
         return None
-    name = error.reason or ""
+    name = getattr(error, "reason", None) or ""  # aiohttp has an SSLError without one
     if isinstance(error, ssl.SSLZeroReturnError | ssl.SSLEOFError) or name == "UNEXPECTED_EOF_WHILE_READING":
         return Cause(Reason.CLOSED, f"expected TLS with {peer(facts)}, got: the connection was closed", _later(phase))
     if isinstance(error, ssl.SSLWantReadError | ssl.SSLWantWriteError):

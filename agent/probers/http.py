@@ -47,19 +47,23 @@ class HttpProber:
 
     async def probe(self, target: Target[HttpOptions], recorder: Recorder) -> None:
         options = target.options
-        proxy = self._proxy_for(options.url, options)
-        addresses = await _resolve(options.url, proxy, options, options.addresses, recorder)
+        endpoint = _endpoint(options.url, self._proxy_for(options.url, options))
+        addresses = await _resolve(endpoint, options, options.addresses, recorder)
 
         async def attempt(address: Address, notes: Recorder) -> None:
-            await self._follow(target, address, notes)
+            await self._follow(target, {endpoint.host: address.ip}, notes)
 
         await each(addresses, target, recorder, attempt)
 
     async def aclose(self) -> None:
         pass
 
-    async def _follow(self, target: Target[HttpOptions], address: Address, notes: Recorder) -> None:
-        """One run against one of the target's addresses: from the first request to the verdict on the last answer."""
+    async def _follow(self, target: Target[HttpOptions], chosen: dict[str, str], notes: Recorder) -> None:
+        """One run, from the first request to the verdict on the last answer.
+
+        `chosen` holds the address of each host; a host that comes again keeps its own, so that with `addresses: all`
+        an attempt at one address does not end up at another.
+        """
         options = target.options
         request = Request(options.url, options.method, with_body=options.sends_body)
         hops: list[dict[str, object]] = []
@@ -67,11 +71,13 @@ class HttpProber:
         jar: CookieJar | None = None
         while True:
             proxy = self._proxy_for(request.url, options)
-            if hops:
-                (address,) = await _resolve(request.url, proxy, options, Addresses.FIRST, notes)
+            endpoint = _endpoint(request.url, proxy)
+            if endpoint.host not in chosen:
+                (address,) = await _resolve(endpoint, options, Addresses.FIRST, notes)
+                chosen[endpoint.host] = address.ip
             if proxy is not None:
                 notes.facts[Fact.PROXY] = str(proxy)
-            async with await connect(address, notes) as stream:
+            async with await connect(Address(chosen[endpoint.host], endpoint.port), notes) as stream:
                 await self._secure(stream, request.url, proxy, options, notes)
                 with notes.phase(Phase.REQUEST):
                     stream.writer.write(request.wire(options, proxy, jar))
@@ -122,11 +128,14 @@ class HttpProber:
             await confirm(stream, notes)
 
 
+def _endpoint(url: URL, proxy: ProxyServer | None) -> HostPort:
+    """What to connect to."""
+    return proxy.endpoint if proxy is not None else HostPort(host_of(url), port_of(url))
+
+
 async def _resolve(
-    url: URL, proxy: ProxyServer | None, options: HttpOptions, addresses: Addresses, notes: Recorder
+    endpoint: HostPort, options: HttpOptions, addresses: Addresses, notes: Recorder
 ) -> tuple[Address, ...]:
-    """The addresses to connect to: the proxy's, where there is one."""
-    endpoint = proxy.endpoint if proxy is not None else HostPort(host_of(url), port_of(url))
     return await resolve(
         endpoint.host,
         endpoint.port,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Sequence
@@ -91,10 +92,7 @@ async def squid(
         shutil.chown(key, "proxy")
         https_port = f"https_port 127.0.0.1:{tls_port} tls-cert={chain} tls-key={key}"
     if auth:
-        digest = subprocess.run(
-            ["openssl", "passwd", "-apr1", PASSWORD], check=True, capture_output=True, text=True
-        ).stdout.strip()
-        (home / "users").write_text(f"{USER}:{digest}\n")
+        (home / "users").write_text(f"{USER}:{_digest(PASSWORD)}\n")
     (home / "squid.conf").write_text(
         _SQUID.format(
             port=port,
@@ -134,33 +132,40 @@ def _home(directory: Path, name: str) -> Path:
     return home
 
 
+def _digest(password: str) -> str:
+    command = ["openssl", "passwd", "-apr1", password]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
 @asynccontextmanager
 async def _running(command: Sequence[str], proxy: RunningProxy, log: Path) -> AsyncIterator[None]:
-    executable = shutil.which(command[0], path="/usr/sbin:/usr/bin:/sbin:/bin")
-    assert executable is not None, f"{command[0]} is not installed"
-    with subprocess.Popen([executable, *command[1:]], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            for port in filter(None, (proxy.port, proxy.tls_port)):
-                await _listening(port, process, log)
-            yield
-        finally:
+    path = os.environ["PATH"] + ":/usr/sbin:/sbin"
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "PATH": path}
+    )
+    try:
+        for port in filter(None, (proxy.port, proxy.tls_port)):
+            await _listening(port, process, log)
+        yield
+    finally:
+        if process.returncode is None:
             process.terminate()
-            try:
-                await asyncio.to_thread(process.wait, 10)
-            except subprocess.TimeoutExpired:
-                process.kill()
+        await process.wait()
 
 
-async def _listening(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+async def _listening(port: int, process: asyncio.subprocess.Process, log: Path) -> None:
     deadline = asyncio.get_running_loop().time() + _START_SECONDS
     while True:
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
         except OSError:
-            if process.poll() is not None or asyncio.get_running_loop().time() > deadline:
-                said = log.read_text() if log.exists() else "nothing"
-                raise AssertionError(f"expected {process.args!r} to listen, it said: {said}") from None
+            if process.returncode is not None or asyncio.get_running_loop().time() > deadline:
+                raise AssertionError(f"expected a proxy on port {port}, it said: {_said(log)}") from None
             await asyncio.sleep(0.05)
         else:
             writer.transport.abort()
             return
+
+
+def _said(log: Path) -> str:
+    return log.read_text() if log.exists() else "nothing"

@@ -18,6 +18,7 @@ from tests.lab.certificates import Certificates
 from tests.lab.http_servers import HttpServer, Received, application, redirect, response, routed
 from tests.lab.misbehaving import segmented
 from tests.lab.targets import probe, verdict
+from tests.lab.zone import resolv_conf, zone
 
 
 @pytest.fixture(autouse=True)
@@ -186,9 +187,7 @@ _CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
         [bytes([byte]) for byte in _CHUNKED + b"5\r\nhello\r\n0\r\n\r\n"],
         [b"HTTP/1.1 200 OK\nContent-Length: 5\n\nhello"],
         [b"\r\nHTTP/1.1 200\r\nContent-Length: 5\r\n\r\n", b"hello"],
-        [
-            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
-        ],
+        [b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hint\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"],
         [b"HTTP/1.1 102 Processing\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", b"hello"],
         [b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhellowhat comes behind the end is not looked at"],
         [b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello\0\0", b"\0"],
@@ -355,29 +354,29 @@ async def test_facts_of_an_earlier_hop_are_forgotten(certificates: Certificates)
 
 
 @pytest.mark.parametrize(
-    ("status", "method", "then", "keeps_body"),
+    ("status", "method", "then", "body"),
     [
-        (301, "GET", "GET", False),
-        (301, "POST", "GET", False),
-        (302, "POST", "GET", False),
-        (303, "POST", "GET", False),
-        (303, "PUT", "GET", False),
-        (303, "HEAD", "HEAD", False),
-        (302, "PUT", "PUT", True),
-        (307, "POST", "POST", True),
-        (308, "PATCH", "PATCH", True),
+        (301, "GET", "GET", ""),
+        (301, "POST", "GET", ""),
+        (302, "POST", "GET", ""),
+        (303, "POST", "GET", ""),
+        (303, "PUT", "GET", ""),
+        (303, "HEAD", "HEAD", ""),
+        (302, "PUT", "PUT", "data"),
+        (307, "POST", "POST", "data"),
+        (308, "PATCH", "PATCH", "data"),
     ],
 )
-async def test_method_and_body_after_a_redirect(status: int, method: str, then: str, keeps_body: bool) -> None:
-    body = {"body": "data"} if method in {"POST", "PUT", "PATCH"} else {}
+async def test_method_and_body_after_a_redirect(status: int, method: str, then: str, body: str) -> None:
+    keys: dict[str, Any] = {"body": "data"} if method in {"POST", "PUT", "PATCH"} else {}
     async with HttpServer(routed({"/": redirect("/next", f"{status} Moved"), "/next": response()})) as server:
         outcome = await probe(
-            "http", url=server.url(), method=method, headers={"Content-Type": "text/x", "X-Other": "1"}, **body
+            "http", url=server.url(), method=method, headers={"Content-Type": "text/x", "X-Other": "1"}, **keys
         )
     assert verdict(outcome) == "success"
     assert server.requests[1].method == then
-    assert server.requests[1].body == (b"data" if keeps_body else b"")
-    assert ("content-type" in server.requests[1].headers) == keeps_body
+    assert server.requests[1].body == body.encode()
+    assert ("content-type" in server.requests[1].headers) == bool(body)
     assert server.requests[1].headers["x-other"] == "1"
 
 
@@ -388,7 +387,7 @@ _CREDENTIALS: dict[str, Any] = {
 
 
 async def test_credentials_stay_with_the_server_they_are_for() -> None:
-    """Another port is another server: no Authorization, no secret header, no Host; and they come back on the way back."""
+    """Another port is another server: no Authorization, no secret header, no Host. They are back on the way back."""
     async with HttpServer(redirect("placeholder")) as other:
         routes = {"/": redirect("/same"), "/same": redirect(other.url()), "/back": response()}
         async with HttpServer(routed(routes)) as first:
@@ -420,7 +419,7 @@ async def test_no_credentials_after_a_downgrade_from_https(certificates: Certifi
 
 
 async def test_cookies_live_for_one_run() -> None:
-    """A server that sets a cookie and sends the client back (every login page) is followed; the next run begins anew."""
+    """A server that sets a cookie and sends the client back, as login pages do, is followed; each run begins anew."""
 
     def start(request: Received) -> bytes:
         if "session=s1" in request.headers.get("cookie", ""):
@@ -470,7 +469,7 @@ async def test_a_3xx_that_does_not_redirect_is_the_final_answer(answer: bytes) -
 
 
 async def test_the_name_that_is_verified_is_each_hosts_own(certificates: Certificates) -> None:
-    """blackbox_exporter pins the first host's name, or loses the pin on the way back, depending on how it is written."""
+    """blackbox_exporter pins the first host's name, or loses the pin on a redirect to the same host."""
     other = certificates.issue("other-host", ("localhost",))
     pinned = certificates.wrong_name
     tls = {"ca_file": str(certificates.ca_file), "server_name": "other.example.test"}
@@ -484,7 +483,7 @@ async def test_the_name_that_is_verified_is_each_hosts_own(certificates: Certifi
 # --- addresses ---
 
 
-async def test_family_decides_what_is_connected_to(tmp_path: Path) -> None:
+async def test_family_decides_what_is_connected_to() -> None:
     """Not only what is resolved: blackbox_exporter's gRPC prober resolves one address and dials another (trap T5)."""
     async with HttpServer(response(), host="::1") as server:
         good = await probe("http", url=server.url(host="localhost"), family="6")
@@ -503,11 +502,30 @@ async def test_an_ipv6_literal() -> None:
     assert server.requests[0].headers["host"] == server.address == f"[::1]:{server.port}"
 
 
-async def test_all_addresses_are_asked() -> None:
-    """One that fails makes the run fail, and the facts name it."""
-    async with HttpServer(response(body=b"hello")) as server:
-        outcome = await probe("http", url=server.url(host="localhost"), addresses="all")
+async def test_all_addresses_are_asked(tmp_path: Path) -> None:
+    """One that fails makes the run fail, and the facts name it. A redirect to the same host stays at its address."""
+    async with (
+        HttpServer(routed({"/": redirect("/next"), "/next": response()})) as server,
+        zone({"api.example.test.": ["127.0.0.1", "127.0.0.9"]}) as names,
+    ):
+        url = server.url(host="api.example.test")
+        outcome = await probe("http", url=url, addresses="all", resolv_conf=resolv_conf(tmp_path, names))
     attempts = {attempt["address"]: attempt for attempt in outcome.facts[Fact.ATTEMPTS]}
     assert attempts[f"127.0.0.1:{server.port}"]["success"]
-    assert attempts[f"[::1]:{server.port}"]["reason"] == "refused"
+    assert attempts[f"127.0.0.9:{server.port}"]["reason"] == "refused"
     assert verdict(outcome) == "connect/refused"
+    assert [request.target for request in server.requests] == ["/", "/next"]
+    assert names.asked.count("api.example.test.") <= 2  # A and AAAA
+
+
+async def test_a_redirect_to_another_host_is_resolved(tmp_path: Path) -> None:
+    async with (
+        HttpServer(response(), host="127.0.0.9") as last,
+        HttpServer(redirect(last.url(host="two.example.test"))) as first,
+        zone({"one.example.test.": ["127.0.0.1"], "two.example.test.": ["127.0.0.9"]}) as names,
+    ):
+        outcome = await probe("http", url=first.url(host="one.example.test"), resolv_conf=resolv_conf(tmp_path, names))
+    assert verdict(outcome) == "success"
+    assert outcome.facts[Fact.ADDRESS] == last.address
+    assert outcome.facts[Fact.ADDRESSES] == ["127.0.0.9"]
+    assert {"one.example.test.", "two.example.test."} <= set(names.asked)
