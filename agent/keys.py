@@ -141,7 +141,7 @@ class Check:
     """A rule over several keys of one mapping, asked only where each of them could be read."""
 
     at: str
-    """The key a problem is reported at."""
+    """The key a problem is reported at; where it was not written, the first that was of those needed."""
     needs: tuple[str, ...]
     problem: Callable[..., str | None]
     """Gets the needed values in order; returns `expected …, got …` or None."""
@@ -221,12 +221,13 @@ class MappingReader:
 
     def _broken(self, values: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[vol.Invalid]:
         for check in self._checks:
-            # A problem belongs to a key that somebody wrote. Defaults are checked where they are given.
-            written = [name for name in (self._keys[field].name for field in (check.at, *check.needs)) if name in given]
-            if written and all(field in values for field in check.needs):
-                problem = check.problem(*(values[field] for field in check.needs))
-                if problem is not None:
-                    yield vol.Invalid(problem, path=[written[0]])
+            if any(field not in values for field in check.needs):
+                continue
+            problem = check.problem(*(values[field] for field in check.needs))
+            if problem is not None:
+                names = [self._keys[field].name for field in (check.at, *check.needs)]
+                written: list[Hashable] = [name for name in names if name in given]
+                yield vol.Invalid(problem, path=written[:1])
 
 
 def _marker(k: Key[Any]) -> vol.Marker:

@@ -151,10 +151,11 @@ def annotated(text: str) -> tuple[str, list[str]]:
     known = every_key()
     # Sections that are alike, such as any, all and none of a dns target's answers, are explained once.
     missing = {(group, id(key)): f"{group}: {path}" for (group, path), key in reversed(known.items())}
-    places: dict[int, Place] = {}
-    for place, row in _uses(root):
-        if place in known and missing.pop((place[0], id(known[place])), None):
-            places[row] = place
+    places = {
+        row: place
+        for place, row in _uses(root)
+        if place in known and missing.pop((place[0], id(known[place])), "") != ""
+    }
     lines: list[str] = []
     for number, line in enumerate(text.splitlines(), start=1):
         if number in places:

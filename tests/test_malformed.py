@@ -19,7 +19,7 @@ from agent.probers import PROBERS
 MALFORMED = Path(__file__).parent / "malformed"
 CASES = sorted(path.name for path in MALFORMED.iterdir() if path.suffix != ".expected")
 ENVIRONMENT = {"NUMBER": "70000", "TEN": "10", "REFERENCE": "${TEN}s", "PASSWORD": "hunter2", "EMPTY": ""}
-FORMAT = re.compile(r"[^:\n]+:[1-9][0-9]*:[1-9][0-9]*: (?:\S+: )?expected .+, got .+")
+FORMAT = re.compile(r"[^:\n]+:[1-9][0-9]*:[1-9][0-9]*: (?:(?:\S|'[^']+')+: )?expected .+, got .+")
 
 
 @pytest.fixture(autouse=True)

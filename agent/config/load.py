@@ -189,28 +189,31 @@ def targets_from_urls(urls: Sequence[str], *, resolv_conf: Path = RESOLV_CONF) -
     targets: list[Target[Any]] = []
     problems: list[Problem] = []
     for url in urls:
-        mark = Mark(without_password(url))
-        scheme, colon, _ = url.partition(":")
-        kind = schemes.get(scheme.lower()) if colon else None
-        if kind is None:
-            expected = ", ".join(f"{known}:" for known in sorted(schemes))
-            problems.append(Problem(mark=mark, path="", message=f"expected a URL that begins with one of {expected}"))
-            continue
+        shown_url = without_password(url)
         try:
-            raw = {"name": "url", "type": kind, **PROBERS[kind].from_url(url)}
-            target = read(raw)
+            target = _target_of_url(url, schemes, read)
         except ValueError as error:
-            problems.append(
-                Problem(
-                    mark=mark,
-                    path="",
-                    message=f"expected a URL for the type {kind}, got an error: {without_password(str(error))}",
-                )
-            )
+            problems.append(Problem(mark=Mark(shown_url), path="", message=without_password(str(error))))
         except vol.MultipleInvalid as several:
-            problems.extend(Problem(mark=mark, path=dotted(e.path), message=e.msg) for e in several.errors)
+            problems.extend(Problem(mark=Mark(shown_url), path=dotted(e.path), message=e.msg) for e in several.errors)
         else:
-            targets.append(dataclasses.replace(target, name=without_password(url)))
+            targets.append(dataclasses.replace(target, name=shown_url))
     if problems:
         raise ConfigError(problems)
     return tuple(targets)
+
+
+def _target_of_url(url: str, schemes: Mapping[str, str], read: TargetReader) -> Target[Any]:
+    """Read one URL. Raises ValueError, vol.MultipleInvalid."""
+    scheme, colon, _ = url.partition(":")
+    kind = schemes.get(scheme.lower()) if colon else None
+    if kind is None:
+        known = ", ".join(f"{known}:" for known in sorted(schemes))
+        raise ValueError(f"expected a URL that begins with one of {known}, got another text")
+    try:
+        keys = PROBERS[kind].from_url(url)
+    except ValueError as error:
+        if str(error).startswith("expected "):
+            raise
+        raise ValueError(f"expected a URL of a target of type {kind}, got another: {error}") from None
+    return read({"name": "url", "type": kind, **keys})

@@ -118,8 +118,8 @@ class Common(Rhythm):
     scope: Scope | None = key(
         choice(Scope),
         default=None,
-        doc="Where the target lives. Derived from the host in its address (for a dns target without a server of its own, "
-        "from the name it asks for) where left out: cluster for loopback and link-local addresses, single-label names, "
+        doc="Where the target lives. Where left out, derived from the host in its address (for a dns target without a "
+        "server of its own, from the name it asks for): cluster for loopback and link-local addresses, single-label names, "
         "`*.svc`, `*.svc.*` and `*.cluster.local`; private for RFC 1918, RFC 6598 and unique local addresses and for "
         "`*.internal`, `*.local` and `*.home.arpa`; else public.",
     )

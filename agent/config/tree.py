@@ -191,7 +191,9 @@ class _Composer:
         if event.style not in PLAIN:
             return Node(mark, text)
         typed = _typed(text)
-        return Node(mark, Untyped(text, typed) if text != event.value and not isinstance(typed, str) else typed)
+        if text == event.value or isinstance(typed, str):
+            return Node(mark, typed)
+        return Node(mark, Untyped(text, typed) if text else "")
 
     def _sequence(self, mark: Mark, events: Iterator[yaml.Event]) -> Node:
         items: list[Node] = []

@@ -157,7 +157,7 @@ class HttpOptions(Addressing):
     CHECKS = (
         one_of("body", "body_file"),
         Check(
-            at="url",
+            at="basic_auth",
             needs=("basic_auth", "bearer_token", "bearer_token_file", "headers"),
             problem=_one_authorization,
         ),
