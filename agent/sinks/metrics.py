@@ -129,8 +129,8 @@ class TargetSeries:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
-    """One metric of the contract that every target has."""
+class Described:
+    """One metric of the contract."""
 
     name: str
     """As queried, less the suffixes of histograms and summaries."""
@@ -138,6 +138,12 @@ class Family:
     labels: tuple[str, ...] = ()
     """Beyond target and type."""
     help: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family(Described):
+    """One that every target has."""
+
     samples: Callable[[str, TargetSeries], Iterator[Sample]]
 
 
@@ -238,13 +244,9 @@ FAMILIES: Sequence[Family] = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SelfFamily:
-    """One metric about the agent itself."""
+class SelfFamily(Described):
+    """One about the agent itself."""
 
-    name: str
-    type: str
-    labels: tuple[str, ...] = ()
-    help: str
     samples: Callable[[str, Metrics], Iterator[Sample]]
 
 
@@ -357,7 +359,7 @@ class Metrics(Collector):
 _SUFFIX = {"counter": "_total", "info": "_info"}
 
 
-def _metric(family: Family | SelfFamily) -> Metric:
+def _metric(family: Described) -> Metric:
     """An empty family as prometheus_client names it: without the suffix that its type implies."""
     name = family.name.removesuffix(_SUFFIX.get(family.type, ""))
     return Metric(name, family.help, family.type, unit="seconds" if name.endswith("_seconds") else "")
