@@ -483,8 +483,8 @@ async def test_the_name_that_is_verified_is_each_hosts_own(certificates: Certifi
 # --- addresses ---
 
 
-async def test_family_decides_what_is_connected_to() -> None:
-    """Not only what is resolved: blackbox_exporter's gRPC prober resolves one address and dials another (trap T5)."""
+async def test_trap_t05_family_decides_what_is_connected_to() -> None:
+    """Not only what is resolved: blackbox_exporter's gRPC prober resolves one address and dials another."""
     async with HttpServer(response(), host="::1") as server:
         good = await probe("http", url=server.url(host="localhost"), family="6")
         bad = await probe("http", url=server.url(host="localhost"), family="4")

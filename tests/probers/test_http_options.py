@@ -134,7 +134,7 @@ def test_the_address_that_is_shown(url: str, address: str, host: str) -> None:
             "expected environment, none, or a URL such as http://proxy:3128 or https://user:password@proxy, got a string",
         ),
         (
-            {"proxy": "http://ann:s3cret@/"},
+            {"proxy": "http:///s3cret"},
             (
                 "expected environment, none, or a URL such as http://proxy:3128 or https://user:password@proxy, "
                 "got a URL where it names no host"
