@@ -12,6 +12,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+PATIENCE_SECONDS = 10.0
+"""A peer that does nothing for so long is given up, so that a test that hangs leaves no thread behind."""
+
 Service = Callable[[ssl.SSLSocket], None]
 """What happens after the handshake, until the peer leaves. OSError ends it as well."""
 
@@ -26,6 +29,7 @@ def until_closed(tls: ssl.SSLSocket) -> None:
 def deaf(tls: ssl.SSLSocket) -> None:
     """Look at nothing that comes after the handshake, until the peer is gone."""
     with socket.socket(fileno=tls.detach()) as sock:
+        sock.settimeout(PATIENCE_SECONDS)
         while sock.recv(65536):
             pass
 
@@ -65,7 +69,7 @@ class OpenSslServer:
                 self._meet(plain)
 
     def _meet(self, plain: socket.socket) -> None:
-        plain.settimeout(10)  # so that a test that hangs leaves no thread behind
+        plain.settimeout(PATIENCE_SECONDS)
         try:
             with self._context.wrap_socket(plain, server_side=True) as tls:
                 self._service(tls)
