@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -92,6 +92,7 @@ async def ask(
         await _exchange(server, messages, over, patience_seconds)
         return [message.seen for message in messages]
 
+    recorder.awaited = lambda: _awaited(recorder)
     findings = []
     first = await send(questions, transport)
     answered = any(isinstance(seen, Reply) for seen in first)
@@ -106,7 +107,19 @@ async def ask(
             truncated = True
             (seen,) = await send([question], Transport.TCP, edns=edns)
         findings.append(Finding(server, question, seen, truncated))
+    recorder.awaited = None
     return tuple(findings)
+
+
+def _awaited(recorder: Recorder) -> str:
+    """What the last message waits for."""
+    entry = recorder.facts[Fact.DNS_ATTEMPTS][-1]
+    over = f" over {entry['transport']}" if entry["transport"] == Transport.TCP else ""
+    return f"expected an answer from {entry['server']}{over} for {entry['name']}, got none{_strangers(entry)}"
+
+
+def _strangers(entry: Mapping[str, Any]) -> str:
+    return f" but {entry['ignored']} to another question" if "ignored" in entry else ""
 
 
 class _Message:
@@ -151,8 +164,7 @@ class _Message:
 
     def stop_waiting(self) -> None:
         waited = time.perf_counter() - self._began
-        strangers = f", but {self._entry['ignored']} to another question" if "ignored" in self._entry else ""
-        self.close(NoReply(Reason.TIMEOUT, f"none came within {waited:.3g}s{strangers}"))
+        self.close(NoReply(Reason.TIMEOUT, f"none came within {waited:.3g}s{_strangers(self._entry)}"))
 
     def close(self, seen: Reply | NoReply) -> None:
         """Write down how it ended."""

@@ -103,7 +103,7 @@ def _loopback(host: str, family: Family) -> list[str]:
 
 async def _ask_nameservers(host: str, family: Family, resolv_conf: Path, recorder: Recorder) -> list[str]:
     notes = recorder.child()
-    recorder.awaited = lambda: f"expected the addresses of {host}, got no answer from a nameserver"
+    recorder.awaited = lambda: f"expected the addresses of {host}" + (f": {notes.awaited()}" if notes.awaited else "")
     walk = Walk(ResolvConf.read(resolv_conf), _RECORDS[family], notes)
     try:
         findings = await walk.search(host)

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from agent.keys import HostPort
-from agent.model import Addresses, Fact, Family, Phase, Reason, Target
+from agent.model import DETAIL_LIMIT, Addresses, Fact, Family, Phase, Reason, Target
 from agent.net.dns_exchange import Finding, Transport, ask
 from agent.net.dns_message import Question, Rcode, RecordType, Reply
 from agent.net.dns_walk import Walk
@@ -31,6 +31,10 @@ from agent.probers.dns_options import AnswerPattern, DnsExpect, DnsOptions, Reso
 SURVEY_SECONDS = 1.0
 """How long a nameserver is waited for that libc would not have asked. resolv.conf's 5 s would make a run with a dead
 spare look like one that met the resolver's retry."""
+
+
+ANSWERS_SHOWN = 32
+"""How many answers a fact holds at most. All of them are compared with what is expected."""
 
 
 class DnsProber:
@@ -71,7 +75,7 @@ class DnsProber:
                 if error.args[0] != socket.EAI_NONAME or Rcode.NXDOMAIN not in expect.rcodes:
                     raise
                 return
-            recorder.facts[Fact.DNS_ANSWERS] = answers
+            recorder.facts[Fact.DNS_ANSWERS] = _listed(answers)
         with recorder.phase(Phase.VERIFY):
             if Rcode.NOERROR not in expect.rcodes:
                 raise ProbeFailure(
@@ -118,7 +122,7 @@ def _judge(finding: Finding, options: DnsOptions, recorder: Recorder) -> None:
             Fact.DNS_RCODE: str(seen.rcode),
             Fact.DNS_TRUNCATED: finding.truncated,
             Fact.DNS_AUTHENTICATED: seen.authenticated,
-            Fact.DNS_ANSWERS: list(seen.records),
+            Fact.DNS_ANSWERS: _listed(seen.records),
         }
     )
     if seen.ttl_seconds is not None:
@@ -133,6 +137,11 @@ def _judge(finding: Finding, options: DnsOptions, recorder: Recorder) -> None:
             raise ProbeFailure(Reason.UNEXPECTED_ANSWER, f"expected {_wanted(options)}, got {_shown(finding)}")
         if seen.rcode == Rcode.NOERROR:
             _verify(seen.records, options)
+
+
+def _listed(answers: Sequence[str]) -> list[str]:
+    """Answers as a fact holds them: a message has room for thousands, and for one of 64 KiB."""
+    return [answer[:DETAIL_LIMIT] + "…" * (len(answer) > DETAIL_LIMIT) for answer in answers[:ANSWERS_SHOWN]]
 
 
 def _shown(finding: Finding) -> str:
@@ -198,4 +207,9 @@ def _said(other: Finding, finding: Finding) -> dict[str, Any]:
         finding.seen.rcode,
         set(finding.seen.records),
     )
-    return {"server": str(other.server), "rcode": str(seen.rcode), "answers": list(seen.records), "same_answer": same}
+    return {
+        "server": str(other.server),
+        "rcode": str(seen.rcode),
+        "answers": _listed(seen.records),
+        "same_answer": same,
+    }
