@@ -24,6 +24,7 @@ from agent.check.wording import Wording, count, period, seconds, size
 from agent.model import Fact
 from tests.lab.certificates import Certificate, Certificates
 from tests.lab.command import PATIENCE_SECONDS, finished, netprobe, started
+from tests.lab.http_servers import HttpServer, Received, redirect
 from tests.lab.misbehaving import Server, echoing, greeting, refusing_port, silent
 from tests.lab.zone import resolv_conf, zone
 
@@ -281,10 +282,13 @@ async def test_table_says_when_a_certificate_is_not_checked(tmp_path: Path, cert
 
 async def test_the_phase_that_consumed_the_time_has_it(tmp_path: Path) -> None:
     async with silent() as server:
-        done = await netprobe("check", "--config", config(tmp_path, stuck(server, timeout="500ms")), env=WIDE)
-    assert re.search(r"FAIL  stuck +tcp +(5\d\d|[6-9]\d\d) ms  connect [\d.]+ ms · tls [4-9]\d\d ms", done.stdout)
-    assert "tls/timeout: expected" in done.stdout
-    assert "within 0.5s" in done.stdout
+        path = config(tmp_path, stuck(server, timeout="500ms"))
+        table = await netprobe("check", "--config", path, env=WIDE)
+        document = await netprobe("check", "--config", path, "--output", "json")
+    assert re.search(r"FAIL  stuck +tcp +[\d.]+ m?s  connect [\d.]+ ms · tls [\d.]+ m?s\n", table.stdout)
+    assert re.search(r"tls/timeout: expected .* within 0.5s", table.stdout)
+    (outcome,) = json.loads(document.stdout)["outcomes"]
+    assert 0.3 < outcome["phases"]["tls"] <= outcome["duration_seconds"]
 
 
 async def test_negative_target_shows_what_it_was_blocked_by(tmp_path: Path) -> None:
@@ -330,6 +334,19 @@ async def test_a_lookup_shows_server_answers_and_queries(tmp_path: Path) -> None
     assert f"{nameserver.ip} answered NOERROR for db.test · 192.0.2.7, 192.0.2.8 · TTL 3600 s · 1 query" in done.stdout
 
 
+async def test_a_starved_run_is_marked(tmp_path: Path) -> None:
+    """A process that is kept from the CPU says so: its times are no news about the network."""
+    async with silent() as server:
+        path = config(tmp_path, stuck(server, timeout="1s"))
+        async with started("check", "--config", path, env=WIDE) as process:
+            await until(lambda: server.connections == 1)
+            process.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(0.5)
+            process.send_signal(signal.SIGCONT)
+            done = await finished(process)
+    assert re.search(r"starved: this process was short of CPU \([\d.]+ m?s late\)", done.stdout)
+
+
 def test_every_fact_is_shown_or_left_to_json_on_purpose() -> None:
     """A new fact is decided about."""
     source = inspect.getsource(facts)
@@ -341,6 +358,38 @@ def over_tls(server: Server, certificates: Certificates, name: str = "secure") -
 
 
 WIDE = {"COLUMNS": "180"}
+
+
+# --- secrets --------------------------------------------------------------------------------------------------------
+
+PASSWORD = "hunter2-hunter2"
+
+
+@pytest.mark.parametrize("output", ["table", "json"])
+@pytest.mark.parametrize("url", ["http://me:{}@127.0.0.1:{}/x", "postgres://me:{}@127.0.0.1:{}/app"])
+async def test_a_password_in_a_url_is_shown_to_nobody(url: str, output: str) -> None:
+    """Neither where the server refuses, nor where the URL cannot be used, nor in what is said about it."""
+    refused = await netprobe("check", "--output", output, url.format(PASSWORD, refusing_port()))
+    unusable = await netprobe("check", "--output", output, url.format(PASSWORD, 99999))
+    assert (refused.code, unusable.code) == (1, 2)
+    assert PASSWORD not in refused.stdout + refused.stderr + unusable.stdout + unusable.stderr
+    assert "me" in refused.stdout
+
+
+@pytest.mark.parametrize("output", ["table", "json"])
+async def test_a_secret_that_a_server_sends_back_is_shown_to_nobody(output: str, tmp_path: Path) -> None:
+    """Servers quote what they got: in a redirect, in an error message."""
+
+    def quote(request: Received) -> bytes:
+        return redirect(f"/login/{request.headers['authorization'].removeprefix('Bearer ')}")
+
+    async with HttpServer(quote) as server:
+        target = {"name": "api", "type": "http", "url": server.url(), "bearer_token": PASSWORD}
+        done = await netprobe("check", "--output", output, "--config", config(tmp_path, target), env=WIDE)
+    assert server.requests[0].headers["authorization"] == f"Bearer {PASSWORD}"
+    assert "too_many_redirects" in done.stdout
+    assert "/login/***" in done.stdout
+    assert PASSWORD not in done.stdout + done.stderr
 
 
 # --- streams --------------------------------------------------------------------------------------------------------
@@ -557,6 +606,7 @@ def test_ascii_wording_loses_nothing(text: str, shown: str) -> None:
 @pytest.mark.parametrize(
     ("amount", "shown"),
     [
+        (0.000004, "<0.01 ms"),
         (0.00004, "0.04 ms"),
         (0.0021, "2.1 ms"),
         (0.0123, "12 ms"),

@@ -8,6 +8,7 @@ from typing import Any
 
 from agent.check.wording import count, period, seconds, size
 from agent.model import Fact, Outcome
+from agent.starvation import LAG_THRESHOLD_SECONDS
 
 Facts = Mapping[Fact, Any]
 
@@ -26,14 +27,14 @@ def remarks(outcome: Outcome) -> Iterator[Remark]:
         yield from part(outcome)
 
 
-def _starved(outcome: Outcome) -> Iterator[Remark]:
+def starved(outcome: Outcome) -> str | None:
+    """What to think of the times of a run that this process had too little CPU for."""
     facts = outcome.facts
-    if facts.get(Fact.STARVED):
-        lag = facts.get(Fact.EVENT_LOOP_LAG_SECONDS)
-        late = "" if lag is None else f" (up to {seconds(lag)} late)"
-        yield Remark(
-            f"starved: this process was short of CPU{late}, its times say little about the network", warning=True
-        )
+    if not facts.get(Fact.STARVED):
+        return None
+    lag = facts[Fact.EVENT_LOOP_LAG_SECONDS]
+    late = f" ({seconds(lag)} late)" if lag > LAG_THRESHOLD_SECONDS else ""
+    return f"starved: this process was short of CPU{late}, its times say little about the network"
 
 
 def _blocked(outcome: Outcome) -> Iterator[Remark]:
@@ -117,19 +118,20 @@ def _http(outcome: Outcome) -> Iterator[Remark]:
         yield Remark(size(facts[Fact.HTTP_BODY_BYTES]))
     if facts.get(Fact.HTTP_REDIRECTS):
         hops = facts[Fact.HTTP_REDIRECTS]
-        way = " → ".join(f"{hop['url']} ({hop['status']})" for hop in hops)
+        way = " → ".join(f"{hop['url']} ({hop['status']})" for hop in hops[:_SHOWN])
+        way += " → …" if len(hops) > _SHOWN else ""
         yield Remark(f"{count(len(hops), 'redirect')}: {way}")
 
 
 def _database(outcome: Outcome) -> Iterator[Remark]:
     facts = outcome.facts
-    if Fact.AUTHENTICATION in facts:
+    if Fact.AUTHENTICATION in facts and Fact.SERVER_VERSION not in facts:
         yield Remark(f"asks for {facts[Fact.AUTHENTICATION]}")
     if Fact.SERVER_VERSION in facts:
-        yield Remark(f"server version {facts[Fact.SERVER_VERSION]}")
+        yield Remark(f"server version {facts[Fact.SERVER_VERSION].partition(' ')[0]}")
     if Fact.IN_RECOVERY in facts:
         yield Remark("in recovery" if facts[Fact.IN_RECOVERY] else "not in recovery")
-    if Fact.SQLSTATE in facts:
+    if Fact.SQLSTATE in facts and (outcome.failure is None or facts[Fact.SQLSTATE] not in outcome.failure.detail):
         yield Remark(f"SQLSTATE {facts[Fact.SQLSTATE]}")
 
 
@@ -139,7 +141,6 @@ def _dialogue(outcome: Outcome) -> Iterator[Remark]:
 
 
 _PARTS: tuple[Callable[[Outcome], Iterator[Remark]], ...] = (
-    _starved,
     _blocked,
     _names,
     _peer,

@@ -1,4 +1,4 @@
-"""The runs of a check: all at once, each through the same runner as the daemon's, and visible while they last."""
+"""The runs of a check: side by side, each through the same runner as the daemon's, and visible while they last."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ from agent.prober import Prober, Recorder
 from agent.probers import PROBERS
 from agent.runner import run
 from agent.starvation import Starvation, Throttling
+
+GAP_SECONDS = 0.01
+"""Between one start and the next: about what a run, and the first use of what it needs, takes of one CPU. Started in
+the same moment, runs would wait for each other, and show it as time of the network."""
+SPREAD_SECONDS = 1.0
+"""The longest all starts may take."""
 
 
 class Run:
@@ -56,6 +62,7 @@ async def probe_all(runs: Sequence[Run], *, concurrency: int) -> None:
         async with asyncio.TaskGroup() as group:
             for run in runs:
                 group.create_task(in_turn(run))
+                await asyncio.sleep(min(GAP_SECONDS, SPREAD_SECONDS / len(runs)))
     finally:
         starvation.lag.stop()
         for prober in probers.values():

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from agent.check.facts import Remark, remarks, steps
+from agent.check.facts import Remark, remarks, starved, steps
 from agent.check.lines import NARROWEST, aligned, flow, indented, pad, wrap
 from agent.check.running import Run
 from agent.check.wording import Wording, count, seconds
@@ -75,6 +75,9 @@ class _Layout:
             return
         if outcome.failure is not None:
             yield from self._below([self._sentence(outcome.failure)])
+        excuse = starved(outcome)
+        if excuse is not None:
+            yield from self._below([self._remark(Remark(excuse, warning=True))])
         yield from self._below([self._remark(remark) for remark in remarks(outcome)])
         rows = [[self._wording(cell) for cell in row] for row in steps(outcome)]
         if rows:
@@ -138,7 +141,7 @@ def _how_far(run: Run) -> str:
 def _summary(runs: Sequence[Run]) -> Text:
     fine = sum(_verdict(run) == OK for run in runs)
     stopped = sum(_verdict(run) == STOP for run in runs)
-    text = f"{fine} of {count(len(runs), 'target')} {'is' if fine == 1 else 'are'} fine"
+    text = f"{fine} of {count(len(runs), 'target')} {'is' if 1 in {fine, len(runs)} else 'are'} fine"
     if stopped:
         text += f", {stopped} not done"
     return Text(text, "green" if fine == len(runs) else _STYLES[FAIL])

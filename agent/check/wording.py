@@ -29,6 +29,8 @@ class Wording:
 def seconds(amount: float) -> str:
     """A measured time to two or three digits: `0.04 ms`, `2.1 ms`, `140 ms`, `5.00 s`."""
     milliseconds = amount * 1000
+    if milliseconds < 0.01:  # noqa: PLR2004 - it would be shown as nothing
+        return "<0.01 ms"
     if milliseconds < 1:
         return f"{milliseconds:.2f} ms"
     if milliseconds < 10:  # noqa: PLR2004 - the digits shown stay the same

@@ -176,7 +176,7 @@ async def test_runs_that_time_out_leave_nothing_behind(kind: str, lab: Lab) -> N
     async with under_test(kind, lab) as (prober, peers):
         targets = itertools.cycle(
             target(kind, timeout_seconds=milliseconds / 1000, **keys)
-            for milliseconds in (1, 2, 5, 10, 20, 50)
+            for milliseconds in (1, 2, 5, 10, 20, 50, 250)
             for keys in (peers.answering, *peers.silent.values())
         )
         seen: set[str] = set()
