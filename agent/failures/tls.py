@@ -63,7 +63,7 @@ def classify(error: BaseException, phase: Phase, facts: Mapping[Fact, Any]) -> C
     if isinstance(error, ssl.SSLZeroReturnError | ssl.SSLEOFError) or name == "UNEXPECTED_EOF_WHILE_READING":
         return Cause(Reason.CLOSED, f"expected TLS with {peer(facts)}, got: the connection was closed", _later(phase))
     if isinstance(error, ssl.SSLWantReadError | ssl.SSLWantWriteError):
-        return None  # never leaves asyncio: a defect of ours
+        return Cause(Reason.INTERNAL, f"netprobe failed: {error}", Phase.TLS)  # asyncio's to handle
     if name in _VERDICTS or (name in _FAILED_FOR_WANT_OF_ONE and Fact.CLIENT_CERTIFICATE_REQUESTED in facts):
         return client_certificate(_VERDICTS.get(name, "handshake failure"), facts)
     words = name.replace("_", " ").lower() or str(error)
