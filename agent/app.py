@@ -141,4 +141,6 @@ async def run(config: Config) -> int:
         gc.freeze()
         await shutdown.requested.wait()
         await unless(shutdown.forced, agent.aclose())
+        if shutdown.forced.is_set():
+            _log.warning("agent_forced")
     return EXIT_OK

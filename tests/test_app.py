@@ -1,0 +1,374 @@
+"""The whole agent: what goes in at the configuration comes out at the endpoints, and it ends in order."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import app
+from agent.app import Agent
+from agent.config import SchedulerOptions, ServerOptions
+from agent.keys import HostPort
+from agent.model import Phase, Reason, Target
+from agent.probers import PROBERS
+from agent.server import CannotListen
+from tests.lab.agents import config, eventually, running
+from tests.lab.command import netprobe
+from tests.lab.http_client import request
+from tests.lab.leaks import nothing_leaks
+from tests.lab.misbehaving import Server, echoing, refusing_port, silent
+from tests.lab.targets import target as make_target
+from tests.lab.zone import zone
+
+DEADLINE_SECONDS = 0.3
+
+
+def target(name: str, kind: str = "tcp", *, interval: float = 0.2, timeout: float = 0.2, **keys: Any) -> Target[Any]:
+    return dataclasses.replace(
+        make_target(kind, **keys),
+        name=name,
+        interval_seconds=interval,
+        timeout_seconds=timeout,
+        confirm_interval_seconds=interval,
+    )
+
+
+async def targets_of(agent: Agent) -> dict[str, dict[str, Any]]:
+    answer = await request(agent.url + "/targets")
+    return {entry["name"]: entry for entry in json.loads(answer.body)["targets"]}
+
+
+# --- every type -----------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def silent_nameserver() -> AsyncIterator[dict[str, Any]]:
+    async with zone({}, silent=True) as server:
+        yield {"query": "db.test.", "server": server.ip}
+
+
+@asynccontextmanager
+async def silent_peer(**keys: Any) -> AsyncIterator[dict[str, Any]]:
+    """A server that accepts, and never says a word; `{}` in a value is its address."""
+    async with silent() as server:
+        yield {name: value.format(server.address) if isinstance(value, str) else value for name, value in keys.items()}
+
+
+SILENCE: dict[str, list[tuple[Callable[[], AbstractAsyncContextManager[dict[str, Any]]], Phase]]] = {
+    "dns": [(silent_nameserver, Phase.RESOLVE)],
+    "tcp": [
+        (lambda: silent_peer(address="{}", tls={}), Phase.TLS),
+        (lambda: silent_peer(address="{}", dialogue=[{"expect": "PONG"}]), Phase.REQUEST),
+    ],
+    "http": [
+        (lambda: silent_peer(url="http://{}/", proxy="none"), Phase.REQUEST),
+        (lambda: silent_peer(url="https://{}/", proxy="none"), Phase.TLS),
+        (lambda: silent_peer(url="https://db.test/", proxy="http://{}"), Phase.PROXY),
+    ],
+    "postgres": [(lambda: silent_peer(dsn="postgresql://probe@{}/app"), Phase.LOGIN)],
+}
+"""For each type, peers that never answer, and the phase in which that shows."""
+
+
+def test_every_type_has_a_silent_peer_below() -> None:
+    assert set(SILENCE) == set(PROBERS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "number"), [(kind, number) for kind, rows in SILENCE.items() for number in range(len(rows))]
+)
+async def test_trap_t03_no_type_outlives_its_deadline(kind: str, number: int) -> None:
+    """Whatever waits, waits no longer than the target's timeout, and the phase that waited has the time."""
+    peer, phase = SILENCE[kind][number]
+    async with (
+        peer() as keys,
+        Agent(config(target("t", kind, interval=60.0, timeout=DEADLINE_SECONDS, **keys))) as agent,
+    ):
+
+        async def last() -> Any:
+            return agent.status.status("t").last
+
+        outcome = await eventually(last, "an outcome")
+    assert outcome.failure is not None
+    assert (outcome.failure.phase, outcome.failure.reason) == (phase, Reason.TIMEOUT)
+    # The event loop may be late on a busy machine; a prober without a deadline would never come back.
+    assert DEADLINE_SECONDS <= outcome.duration_seconds < DEADLINE_SECONDS + 5.0
+    assert outcome.phases[phase] > DEADLINE_SECONDS / 2
+
+
+# --- from the configuration to the endpoints ------------------------------------------------------------------------
+
+
+async def test_a_target_is_probed_again_and_again_and_seen_everywhere() -> None:
+    async with echoing() as server, Agent(config(target("echo", address=server.address))) as agent:
+
+        async def three() -> bool:
+            return server.connections >= 3
+
+        await eventually(three, "three connections")
+        metrics = (await request(agent.url + "/metrics")).text
+        entry = (await targets_of(agent))["echo"]
+        ready = await request(agent.url + "/readyz")
+        alive = await request(agent.url + "/healthz")
+    assert 'netprobe_probe_success{target="echo",type="tcp"} 1.0' in metrics
+    assert entry["state"] == "success"
+    assert entry["last"]["success"] is True
+    assert entry["configuration"]["address"] == server.address
+    assert len(entry["recent"]) >= 2
+    assert (ready.status, alive.status) == (200, 200)
+
+
+async def test_the_very_next_run_sees_that_a_server_died_and_came_back() -> None:
+    """Nothing is kept between runs that could hide it."""
+    async with Agent(config(target("t", address=f"127.0.0.1:{refusing_port()}"))) as agent:
+
+        async def state() -> str:
+            return str((await targets_of(agent))["t"]["state"])
+
+        async def is_failure() -> bool:
+            return await state() == "failure"
+
+        await eventually(is_failure, "a failure")
+        last = (await targets_of(agent))["t"]["last"]
+    assert (last["phase"], last["reason"]) == ("connect", "refused")
+    assert last["detail"].startswith("expected ")
+
+
+async def test_a_bad_target_does_not_hold_up_a_good_one() -> None:
+    """Dead, silent and healthy targets side by side, with few slots: each has its rounds."""
+    async with silent() as mute, echoing() as server:
+        targets = (
+            target("refused", address=f"127.0.0.1:{refusing_port()}"),
+            target("silent", address=mute.address, tls={}, timeout=0.1),
+            target("good", address=server.address),
+        )
+        async with Agent(config(*targets, scheduler=SchedulerOptions(concurrency=2))) as agent:
+
+            async def all_done() -> bool:
+                return all(len(status.recent) >= 4 for status in agent.status.statuses())
+
+            await eventually(all_done, "four outcomes of each target")
+            entries = await targets_of(agent)
+    assert [entries[name]["state"] for name in ("refused", "silent", "good")] == ["failure", "failure", "success"]
+    assert all(brief["success"] for brief in entries["good"]["recent"])
+
+
+async def test_ready_means_a_first_result_of_every_target_or_time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A target that never answers makes the agent wait for a while, and not for ever."""
+    monkeypatch.setattr(app, "READY_SECONDS", 1.0)
+    async with silent() as mute, echoing() as server:
+        slow = target("slow", address=mute.address, tls={}, interval=120.0, timeout=100.0)
+        async with Agent(config(slow, target("quick", address=server.address))) as agent:
+            began = asyncio.get_running_loop().time()
+            first = await request(agent.url + "/readyz")
+
+            async def is_ready() -> bool:
+                return (await request(agent.url + "/readyz")).status == 200
+
+            await eventually(is_ready, "readiness")
+            waited = asyncio.get_running_loop().time() - began
+            assert (await request(agent.url + "/startupz")).status == 200
+            await agent.aclose(drain_seconds=0.0)
+    assert first.status == 503
+    assert first.text.startswith("waiting for the first result of slow")
+    assert waited >= 0.9
+
+
+async def test_an_agent_without_targets_is_ready() -> None:
+    async with Agent(config()) as agent:
+        for path in ("/readyz", "/healthz", "/startupz", "/metrics", "/targets"):
+            assert (await request(agent.url + path)).status == 200
+
+
+async def test_two_agents_in_one_process_have_nothing_in_common() -> None:
+    async with echoing() as server:
+        first = Agent(config(target("a", address=server.address)))
+        async with first, Agent(config(target("b", address=server.address))) as second:
+            assert 'target="a"' not in (await request(second.url + "/metrics")).text
+
+
+async def test_an_agent_leaves_nothing_behind() -> None:
+    """Started, used and closed again, ten times: no descriptor, thread, task or connection remains."""
+    async with echoing() as server, zone({"db.test.": ["127.0.0.1"]}) as nameserver:
+
+        async def once() -> None:
+            tcp = target("tcp", address=server.address)
+            dns = target("dns", "dns", query="db.test.", server=nameserver.ip)
+            async with Agent(config(tcp, dns)) as agent:
+
+                async def probed() -> bool:
+                    return not agent.status.waiting
+
+                await eventually(probed, "a first outcome of each target")
+                await request(agent.url + "/metrics")
+
+        await once()
+        async with nothing_leaks():
+            for _ in range(10):
+                await once()
+
+
+SECRETS = {
+    "PASSWORD": "s3cret-of-basic-auth",
+    "TOKEN": "s3cret-of-a-bearer",
+    "HEADER": "s3cret-of-a-header",
+    "DSN": "s3cret-of-a-dsn",
+    "BODY": "s3cret-of-a-body",
+    "PROXY": "s3cret-of-a-proxy",
+    "QUERY": "s3cret-of-a-query",
+}
+
+
+async def test_no_secret_reaches_a_page_a_metric_or_the_log(tmp_path: Path) -> None:
+    """Every secret a target can hold, with targets that fail in ways that quote what they sent and got."""
+    async with echoing() as echo:
+        configuration = f"""
+defaults: {{interval: 1s, timeout: 500ms}}
+log: {{level: debug}}
+targets:
+  - {{name: basic, type: http, url: "http://{echo.address}/?x=${{QUERY}}", proxy: none,
+      basic_auth: {{username: probe, password: "${{PASSWORD}}"}}, headers: {{X-Api-Key: "${{HEADER}}"}},
+      method: POST, body: "${{BODY}}"}}
+  - {{name: bearer, type: http, url: "http://{echo.address}/", proxy: none, bearer_token: "${{TOKEN}}"}}
+  - {{name: proxied, type: http, url: "http://{echo.address}/", proxy: "http://user:${{PROXY}}@{echo.address}"}}
+  - {{name: database, type: postgres, dsn: "postgresql://probe:${{DSN}}@{echo.address}/app", mode: login}}
+"""
+        async with running(tmp_path, configuration, env=SECRETS) as agent:
+
+            async def all_failed() -> bool:
+                entries = json.loads((await request(agent.url + "/targets")).body)["targets"]
+                return all(len(entry["recent"]) >= 2 for entry in entries)
+
+            await eventually(all_failed, "two outcomes of each target")
+            shown = [(await request(agent.url + path)).text for path in ("/", "/metrics", "/targets")]
+            shown.append(
+                (await request(agent.url + "/metrics", headers={"Accept": "application/openmetrics-text"})).text
+            )
+            agent.process.send_signal(signal.SIGTERM)
+            assert await agent.ended() == 0
+            shown.append(agent.text)
+    for name, secret in SECRETS.items():
+        for text in shown:
+            assert secret not in text, name
+
+
+# --- the end --------------------------------------------------------------------------------------------------------
+
+
+class Gate(Server):
+    """Answers PING with PONG once it may."""
+
+    def __init__(self) -> None:
+        self.may_answer = asyncio.Event()
+        self.asked = asyncio.Event()
+        super().__init__(self._talk)
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"PING")
+        self.asked.set()
+        await self.may_answer.wait()
+        writer.write(b"PONG")
+        await writer.drain()
+        await reader.read()
+
+
+def gated(server: Server) -> str:
+    return f"""
+log: {{level: debug}}
+targets:
+  - {{name: gate, type: tcp, address: "{server.address}", dialogue: [{{send: PING}}, {{expect: PONG}}],
+      interval: 60s, timeout: 50s}}
+"""
+
+
+async def test_trap_t18_what_is_in_flight_at_sigterm_is_finished(tmp_path: Path) -> None:
+    """The peer gets a whole conversation, the outcome is kept and can be read until the end, and the exit code is 0."""
+    async with Gate() as server, running(tmp_path, gated(server)) as agent:
+        await asyncio.wait_for(server.asked.wait(), 60.0)
+        agent.process.send_signal(signal.SIGTERM)
+        await agent.event("agent_stopping")
+        assert (await request(agent.url + "/metrics")).status == 200
+        assert (await request(agent.url + "/healthz")).status == 200
+        server.may_answer.set()
+        assert await agent.ended() == 0
+        probed = await agent.event("target_probed", target="gate")
+        assert probed["success"] is True
+        assert (await agent.event("agent_stopped"))["cut_off"] == []
+
+
+async def test_trap_t18_the_drain_is_bounded(tmp_path: Path) -> None:
+    """A peer that never answers does not keep the pod from ending: after the drain its run is cut off."""
+    async with Gate() as server, running(tmp_path, gated(server)) as agent:
+        await asyncio.wait_for(server.asked.wait(), 60.0)
+        agent.process.send_signal(signal.SIGTERM)
+        assert (await agent.event("agent_stopping"))["drain_seconds"] == app.DRAIN_SECONDS
+        assert await agent.ended() == 0
+        assert (await agent.event("agent_stopped"))["cut_off"] == ["gate"]
+        assert not [event for event in agent.events if event["event"] == "target_probed"]
+
+
+async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+    async with Gate() as server, running(tmp_path, gated(server)) as agent:
+        await asyncio.wait_for(server.asked.wait(), 60.0)
+        agent.process.send_signal(signal.SIGTERM)
+        await agent.event("agent_stopping")
+        agent.process.send_signal(signal.SIGTERM)
+        assert await agent.ended() == 0
+        await agent.event("agent_forced")
+        assert not [event for event in agent.events if event["event"] == "agent_stopped"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+async def test_an_idle_agent_ends_with_0(tmp_path: Path, number: signal.Signals) -> None:
+    """Airflow blames the sidecar first when it exits with anything else."""
+    async with running(tmp_path, "targets: [{name: t, type: tcp, address: '127.0.0.1:1'}]") as agent:
+        agent.process.send_signal(number)
+        assert await agent.ended() == 0
+    assert "Traceback" not in agent.text
+
+
+async def test_a_port_that_is_taken_is_one_line_and_exit_code_3(tmp_path: Path) -> None:
+    async with echoing() as server:
+        file = tmp_path / "netprobe.yaml"
+        file.write_text("targets: [{name: t, type: tcp, address: '127.0.0.1:1'}]\n")
+        done = await netprobe("run", "--config", str(file), "--listen", server.address)
+    assert done.code == 3
+    assert done.stdout == ""
+    assert done.stderr == f"netprobe: cannot listen on {server.address}: address already in use\n"
+
+
+async def test_an_agent_that_cannot_listen_leaves_nothing_behind() -> None:
+    async with echoing() as server:
+        taken = dataclasses.replace(config(), server=ServerOptions(listen=HostPort(server.host, server.port)))
+        async with nothing_leaks():
+            for _ in range(5):
+                with pytest.raises(CannotListen):
+                    await Agent(taken).start()
+
+
+async def test_what_a_run_found_while_draining_is_still_served(tmp_path: Path) -> None:
+    """The last result of a short-lived pod is the one that matters most."""
+    async with Gate() as server:
+        one = target(
+            "gate",
+            address=server.address,
+            dialogue=[{"send": "PING"}, {"expect": "PONG"}],
+            interval=60.0,
+            timeout=50.0,
+        )
+        agent = Agent(config(one))
+        await agent.start()
+        await asyncio.wait_for(server.asked.wait(), 60.0)
+        closing = asyncio.create_task(agent.aclose(drain_seconds=50.0))
+        assert (await targets_of(agent))["gate"]["state"] == "unknown"
+        server.may_answer.set()
+        await closing
+    assert agent.status.status("gate").last is not None
