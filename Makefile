@@ -5,8 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 # The servers and tools that the tests run netprobe against.
-APT_PACKAGES := dnsmasq-base iproute2 knot nftables pgbouncer postgresql procps prometheus redis-server squid \
+APT_PACKAGES := dnsmasq-base iproute2 knot nftables openssl pgbouncer postgresql procps prometheus redis-server squid \
 	tinyproxy unbound util-linux
+# What the benchmarks compare netprobe with.
+BENCH_PACKAGES := curl prometheus-blackbox-exporter
+BENCHMARKS := $(filter-out tests.benchmarks.__init__,$(subst /,.,$(basename $(wildcard tests/benchmarks/*.py))))
 
 # Handed on: make run DEMO_ARGS='--duration 60s', make test PYTEST_ARGS='tests/probers -x'
 DEMO_ARGS ?=
@@ -61,8 +64,9 @@ lock: setup ## rewrite the lock files to the newest versions pyproject.toml allo
 	$(COMPILE) --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
 
 .PHONY: bench
-bench: setup ## print what probing costs: CPU, memory, loop lag
-	@$(BIN)/python -m pytest tests/benchmarks -s
+bench: packages setup ## print what probing costs: CPU, memory, loop lag
+	@scripts/system-packages $(BENCH_PACKAGES)
+	@set -e; for benchmark in $(BENCHMARKS); do echo "--- $$benchmark"; $(BIN)/python -m $$benchmark; done
 
 .PHONY: clean
 clean: ## remove .venv and every cache
