@@ -119,9 +119,9 @@ class Common(Rhythm):
         choice(Scope),
         default=None,
         doc="Where the target lives. Where left out, derived from the host in its address (for a dns target without a "
-        "server of its own, from the name it asks for): cluster for loopback and link-local addresses, single-label names, "
-        "`*.svc`, `*.svc.*` and `*.cluster.local`; private for RFC 1918, RFC 6598 and unique local addresses and for "
-        "`*.internal`, `*.local` and `*.home.arpa`; else public.",
+        "server of its own, from the name it asks for): cluster for loopback and link-local addresses, single-label "
+        "names, `*.svc`, `*.svc.*` and `*.cluster.local`; private for RFC 1918, RFC 6598 and unique local addresses "
+        "and for `*.internal`, `*.local` and `*.home.arpa`; else public.",
     )
 
 
