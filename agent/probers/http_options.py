@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -24,7 +25,7 @@ from agent.keys import (
     section,
     size,
 )
-from agent.model import Secret, secrets_of
+from agent.model import Secret
 from agent.net.addressing import Addressing
 from agent.net.proxy import PROXY, ProxyMode, ProxyServer, basic
 from agent.net.tls import TlsOptions
@@ -224,17 +225,21 @@ class HttpOptions(Addressing):
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        found = list(secrets_of(self))
+        # By name, not by secrets_of(self): it is asked for at every run, and to look through all keys takes 0.05 ms.
+        found = [self.body, self.body_file, self.bearer_token, self.bearer_token_file]
+        found += [value for _, value in self.headers if isinstance(value, Secret)]
+        if self.basic_auth is not None:
+            found += [self.basic_auth.password, self.basic_auth.password_file]
         if isinstance(self.proxy, ProxyServer):
             found += self.proxy.secrets
-        try:
-            authorization = self.authorization
-        except (OSError, UnicodeDecodeError):
-            return tuple(found)
-        if authorization is not None:
+        if self.url.raw_query_string:
+            # It may be a signature or a key, and is shown nowhere else either.
+            found.append(Secret(self.url.raw_query_string))
+        if self.basic_auth is not None:
             # A server that echoes its request quotes what was sent, not what was configured.
-            found.append(Secret(authorization.reveal().partition(" ")[2]))
-        return tuple(found)
+            with suppress(OSError, UnicodeDecodeError):
+                found.append(Secret(self.basic_auth.authorization.reveal().removeprefix("Basic ")))
+        return tuple(secret for secret in found if secret is not None)
 
 
 def from_url(url: str) -> dict[str, Any]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
 import voluptuous as vol
+from yarl import URL
 
-from agent.keys import section
-from agent.model import Secret
+from agent.keys import keys_of, section
+from agent.model import Secret, secrets_of
 from agent.probers import PROBERS
-from agent.probers.http_options import HttpOptions
+from agent.probers.http_options import BasicAuth, HttpOptions
 
 OPTIONS = section(HttpOptions)
 
@@ -131,7 +133,7 @@ def test_the_address_that_is_shown(url: str, address: str, host: str) -> None:
         ),
         (
             {"proxy": "ann:s3cret@proxy"},
-            "expected environment, none, or a URL such as http://proxy:3128 or https://user:password@proxy, got a string",
+            "none, or a URL such as http://proxy:3128 or https://user:password@proxy, got a string",
         ),
         (
             {"proxy": "http:///s3cret"},
@@ -187,7 +189,28 @@ def test_no_secret_is_shown() -> None:
     assert shown["url"] == "https://api.example.test/?***"
     assert shown["headers"] == {"X-Api-Key": "***", "Accept": "text/html"}
     assert shown["proxy"] == "http://***@proxy:3128"
-    assert {secret.reveal() for secret in options.secrets} == {"s3cret", "YW5uOnMzY3JldA=="}
+    assert {secret.reveal() for secret in options.secrets} == {"s3cret", "YW5uOnMzY3JldA==", "token=s3cret"}
+
+
+def test_every_secret_among_the_keys_is_known() -> None:
+    """The options name their secrets one by one; a key that is added later must not be forgotten there."""
+    every = {
+        "headers": {"X-Api-Key": "1"},
+        "body": "2",
+        "body_file": "3",
+        "basic_auth": None,
+        "bearer_token": "6",
+        "bearer_token_file": "7",
+        "proxy": "http://a:8@proxy",
+    }
+    kinds = keys_of(HttpOptions)
+    # Built by hand: together, they exclude each other.
+    values: dict[str, Any] = {name: kinds[name].kind(value) for name, value in every.items() if name != "basic_auth"}
+    password = {"password": Secret("4"), "password_file": Secret(path=Path("5"))}
+    options = HttpOptions(url=URL("http://api/"), basic_auth=BasicAuth(username="a", **password), **values)
+    found = secrets_of(options)
+    assert len(found) == len(every) + 1
+    assert set(found) <= set(options.secrets)
 
 
 def test_a_secret_file_that_is_missing_hides_no_other_secret() -> None:
