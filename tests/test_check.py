@@ -26,7 +26,7 @@ from tests.lab.certificates import Certificate, Certificates
 from tests.lab.command import PATIENCE_SECONDS, finished, netprobe, started
 from tests.lab.http_servers import HttpServer, Received, redirect
 from tests.lab.misbehaving import Server, echoing, greeting, refusing_port, silent
-from tests.lab.zone import resolv_conf, zone
+from tests.lab.nameservers import Nameserver, loopback_ip, resolv_conf, zone
 
 ESCAPE = "\x1b"
 COLOUR = re.compile(r"\x1b\[[0-9;]*\b(3[0-7]|9[0-7])[0-9;]*m")
@@ -298,9 +298,14 @@ async def test_negative_target_shows_what_it_was_blocked_by(tmp_path: Path) -> N
     assert "cannot be reached, as it should be: connect/refused" in done.stdout
 
 
+def serving(records: str) -> Nameserver:
+    """A nameserver that resolv.conf can name."""
+    return Nameserver(zone(records), ip=loopback_ip(), port=53)
+
+
 async def test_each_address_of_a_name_has_a_line(tmp_path: Path) -> None:
     """With `addresses: all`, a name that is half up shows which half."""
-    async with echoing() as server, zone({"both.test.": ["127.0.0.1", "127.0.0.2"]}) as nameserver:
+    async with echoing() as server, serving("both.test. A 127.0.0.1\nboth.test. A 127.0.0.2") as nameserver:
         target = {"name": "both", "type": "tcp", "address": f"both.test.:{server.port}", "addresses": "all"}
         path = config(tmp_path, target | {"resolv_conf": resolv_conf(tmp_path, nameserver)})
         done = await netprobe("check", "--config", path, env=WIDE)
@@ -311,8 +316,8 @@ async def test_each_address_of_a_name_has_a_line(tmp_path: Path) -> None:
 
 async def test_a_failed_lookup_shows_each_message(tmp_path: Path) -> None:
     """Whom netprobe asked for what, and what they said: search list and dead nameservers become visible."""
-    async with zone({}) as nameserver:
-        conf = resolv_conf(tmp_path, nameserver, search="prod.test test")
+    async with serving("") as nameserver:
+        conf = resolv_conf(tmp_path, nameserver, rest="search prod.test test\n")
         target = {"name": "lookup", "type": "dns", "query": "db", "resolv_conf": conf}
         done = await netprobe("check", "--config", config(tmp_path, target), env=WIDE)
     assert done.code == 1
@@ -322,7 +327,7 @@ async def test_a_failed_lookup_shows_each_message(tmp_path: Path) -> None:
 
 
 async def test_a_lookup_shows_server_answers_and_queries(tmp_path: Path) -> None:
-    async with zone({"db.test.": ["192.0.2.7", "192.0.2.8"]}) as nameserver:
+    async with serving("db.test. 3600 A 192.0.2.7\ndb.test. 3600 A 192.0.2.8") as nameserver:
         target = {
             "name": "lookup",
             "type": "dns",

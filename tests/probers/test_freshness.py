@@ -24,9 +24,9 @@ from agent.runner import run
 from tests.lab.certificates import Certificate, Certificates
 from tests.lab.http_servers import HttpServer, response
 from tests.lab.misbehaving import Server, echoing
+from tests.lab.nameservers import Nameserver, Script, loopback_ip, resolv_conf, zone
 from tests.lab.postgres import PASSWORD, Postgres, directory
 from tests.lab.targets import target, verdict
-from tests.lab.zone import Zone, resolv_conf, zone
 
 NAME = "service.test"
 DEAD = "connect/refused"
@@ -41,7 +41,7 @@ class Lab:
     certificates: Certificates
     ca_file: Path
     resolv_conf: str
-    nameserver: Zone
+    nameserver: Nameserver
     postgres: Callable[[], Postgres]
 
     @property
@@ -74,8 +74,8 @@ class Service:
 async def dns(lab: Lab) -> AsyncIterator[Service]:
     yield Service(
         keys={"query": NAME, "resolv_conf": lab.resolv_conf},
-        stop=lab.nameserver.stop,
-        start=lab.nameserver.start,
+        stop=lambda: lab.nameserver.__aexit__(None, None, None),
+        start=lab.nameserver.__aenter__,
         visits=lambda: len(lab.nameserver.asked),
         dead="resolve/unreachable",
     )
@@ -192,8 +192,13 @@ async def lab(
 ) -> AsyncIterator[Lab]:
     ca_file = tmp_path / "ca.pem"
     shutil.copy(certificates.ca_file, ca_file)
-    async with zone({f"{NAME}.": [HERE]}) as nameserver:
+    async with Nameserver(known_at(HERE), ip=loopback_ip(), port=53) as nameserver:
         yield Lab(certificates, ca_file, resolv_conf(tmp_path, nameserver), nameserver, mortal_postgres)
+
+
+def known_at(ip: str) -> Script:
+    """NAME has this address, for an hour."""
+    return zone(f"{NAME}. 3600 A {ip}")
 
 
 Probe = Callable[[], Awaitable[Outcome]]
@@ -236,16 +241,15 @@ async def test_a_server_that_dies_and_comes_back_is_seen_by_the_next_run(kind: s
 @pytest.mark.parametrize("kind", PROBERS)
 async def test_a_record_that_changes_is_seen_by_the_next_run(kind: str, lab: Lab) -> None:
     """Although its TTL is an hour; and a name that did not exist a moment ago is no more kept than one that did."""
-    name = f"{NAME}."
     async with under_test(kind, lab) as (_, probe):
         for ip in (HERE, NOWHERE, HERE):
-            lab.nameserver.records[name] = [ip]
+            lab.nameserver.script = known_at(ip)
             outcome = await probe()
             assert outcome.facts[Fact.DNS_ANSWERS if kind == "dns" else Fact.ADDRESSES] == [ip]
             assert verdict(outcome) == ("success" if kind == "dns" or ip == HERE else "connect/refused")
-        del lab.nameserver.records[name]
+        lab.nameserver.script = zone("")
         assert verdict(await probe()) == "resolve/name_not_found"
-        lab.nameserver.records[name] = [HERE]
+        lab.nameserver.script = known_at(HERE)
         assert verdict(await probe()) == "success"
 
 

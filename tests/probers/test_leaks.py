@@ -24,9 +24,10 @@ from tests.lab.certificates import Certificates
 from tests.lab.http_servers import HttpServer, response
 from tests.lab.leaks import nothing_leaks, repeat
 from tests.lab.misbehaving import echoing, silent, upgrading
+from tests.lab.nameservers import Nameserver, loopback_ip, resolv_conf, zone
+from tests.lab.nameservers import silent as unanswering
 from tests.lab.postgres import PASSWORD, Postgres
 from tests.lab.targets import target, verdict
-from tests.lab.zone import resolv_conf, zone
 
 RUNS = 1000
 
@@ -55,13 +56,17 @@ class Peers:
     """Raises unless the server, too, holds nothing any more."""
 
 
+def mute_nameserver() -> Nameserver:
+    return Nameserver(unanswering, ip=loopback_ip(), port=53)
+
+
 @asynccontextmanager
 async def tcp(lab: Lab) -> AsyncIterator[Peers]:
     dialogue = [{"send": "PING\r\n"}, {"expect": "PING"}]
     async with (
         echoing(tls=lab.certificates.good.server_context()) as server,
         silent() as mute,
-        zone({}, silent=True) as nameserver,
+        mute_nameserver() as nameserver,
     ):
         yield Peers(
             answering={"address": server.address, "tls": lab.tls, "dialogue": dialogue},
@@ -75,7 +80,10 @@ async def tcp(lab: Lab) -> AsyncIterator[Peers]:
 
 @asynccontextmanager
 async def dns(lab: Lab) -> AsyncIterator[Peers]:
-    async with zone({"db.test.": ["192.0.2.1"]}) as nameserver, zone({}, silent=True) as mute:
+    async with (
+        Nameserver(zone("db.test. A 192.0.2.1"), ip=loopback_ip(), port=53) as nameserver,
+        mute_nameserver() as mute,
+    ):
         yield Peers(
             answering={"query": "db.test.", "resolv_conf": resolv_conf(lab.directory, nameserver)},
             silent={Phase.RESOLVE: {"query": "db.test.", "resolv_conf": resolv_conf(lab.directory, mute)}},
@@ -88,7 +96,7 @@ async def http(lab: Lab) -> AsyncIterator[Peers]:
         HttpServer(response(body=b"ok"), tls=lab.certificates.good.server_context()) as server,
         HttpServer(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\no", close=False) as unfinished,
         silent() as mute,
-        zone({}, silent=True) as nameserver,
+        mute_nameserver() as nameserver,
     ):
         yield Peers(
             answering={"url": server.url(), "tls": lab.tls},
@@ -112,7 +120,7 @@ async def postgres(lab: Lab) -> AsyncIterator[Peers]:
         "tls": lab.tls,
         "mode": "query",
     }
-    async with silent() as mute, upgrading(None) as half_way, zone({}, silent=True) as nameserver:
+    async with silent() as mute, upgrading(None) as half_way, mute_nameserver() as nameserver:
         yield Peers(
             answering=keys,
             silent={
