@@ -63,6 +63,10 @@ lock: setup ## rewrite the lock files to the newest versions pyproject.toml allo
 	$(COMPILE) --constraint requirements-dev.lock --extra demo --group pyproject.toml:build --output-file requirements-demo.lock pyproject.toml
 	$(COMPILE) --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
 
+.PHONY: docs
+docs: setup ## rewrite the reference of the configuration from the keys in the code
+	$(BIN)/python -m tests.reference
+
 .PHONY: bench
 bench: packages setup ## print what probing costs: CPU, memory, loop lag
 	@scripts/system-packages $(BENCH_PACKAGES)
