@@ -196,8 +196,8 @@ async def _send(request: web.Request, status: int, document: Document) -> web.St
                 for chunk in document.chunks:
                     await response.write(chunk)
             await response.write_eof()
-    except TimeoutError:
-        # Closing would wait for the client to read what is buffered, and that is what it does not do.
+    except (TimeoutError, ConnectionError):
+        # The client does not read, or has gone, which is its right. Closing would wait until all is read.
         if request.transport is not None:
             request.transport.abort()
     return response

@@ -298,6 +298,41 @@ async def test_a_client_that_does_not_read_is_dropped(monkeypatch: pytest.Monkey
         assert (await request(server.url + "/healthz")).status == 200
 
 
+@pytest.mark.parametrize("read", [0, 1], ids=["at once", "in the middle of the answer"])
+async def test_a_client_that_hangs_up_is_nothing_to_write_about(read: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Scrapes are given up every day; nobody has to read a traceback about it."""
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(Content):
+        async def metrics(self, accept: str, accept_encoding: str) -> Body:
+            asked.set()
+            if not read:
+                await go_on.wait()
+            return Body(chunks=(b"x" * 65536,) * 1000)
+
+    async with serving(Slow()) as server:
+        reader, writer = await asyncio.open_connection(*endpoint(server))
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asked.wait()
+        await reader.read(read)
+        writer.transport.abort()
+        runner = server._runner.server
+        assert runner is not None
+        async with asyncio.timeout(60.0):
+            while not _closed(writer):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            go_on.set()
+            while runner.connections:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert (await request(server.url + "/healthz")).status == 200
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def _closed(writer: asyncio.StreamWriter) -> bool:
+    descriptor: int = writer.get_extra_info("socket").fileno()
+    return descriptor == -1
+
+
 async def test_connections_are_bounded() -> None:
     """Whoever comes when all places are taken is turned away at once, and nobody waits in a queue without end."""
     async with serving() as server:
