@@ -18,6 +18,7 @@ EDNS_PAYLOAD_BYTES = 1232
 """The largest UDP answer asked for: fits every path without fragments (DNS flag day 2020)."""
 
 _NAME_LIMIT, _LABEL_LIMIT = 255, 63  # RFC 1035 section 2.3.4
+_POINTER_LIMIT = 127  # one before each label of the longest name
 _HEADER = struct.Struct("!HHHHHH")
 _QUESTION = struct.Struct("!HH")
 _RECORD = struct.Struct("!HHIH")
@@ -225,6 +226,8 @@ class _Reader:
 
     def __init__(self, data: bytes) -> None:
         self._data = data
+        self._names: dict[int, tuple[str, int]] = {}
+        """What pointers lead to: name and size, by offset."""
         self.offset = 0
 
     def take(self, form: struct.Struct) -> tuple[int, ...]:
@@ -248,31 +251,38 @@ class _Reader:
         return owner, kind, class_, ttl, size
 
     def name(self) -> str:
-        """The name that begins here, without its trailing dot.
+        """The name that begins here, without its trailing dot."""
+        name, _, self.offset = self._name(self.offset, pointers=0)
+        return name
 
-        A compression pointer must lead to before the part it continues, which every lawful one does: so no message
-        makes this loop run for longer than a name is.
+    def _name(self, offset: int, pointers: int) -> tuple[str, int, int]:
+        """The name at an offset, its size in wire form without pointers, and the offset behind it.
+
+        A compression pointer must lead to before the part it continues, which every lawful one does, and what it leads
+        to is read once: no message costs more than its length.
         """
-        labels: list[str] = []
-        size = 1
-        part = offset = self.offset
-        after: int | None = None
+        part, size, labels = offset, 1, []
         while length := self._byte(offset):
             if length >= 0xC0:  # noqa: PLR2004 - RFC 1035 section 4.1.4
                 target = (length & 0x3F) << 8 | self._byte(offset + 1)
-                after = offset + 2 if after is None else after
-                if target >= part:
-                    raise MalformedError("a name that points forwards")
-                part = offset = target
-                continue
-            size += 1 + length
-            if length > _LABEL_LIMIT or size > _NAME_LIMIT:
-                raise MalformedError("a name that is too long")
+                if target >= part or pointers == _POINTER_LIMIT:
+                    raise MalformedError("a name that points astray")
+                if target not in self._names:
+                    self._names[target] = self._name(target, pointers + 1)[:2]
+                rest, rest_size = self._names[target]
+                labels += [rest] if rest else []
+                size += rest_size - 1
+                offset += 1
+                break
+            if length > _LABEL_LIMIT:
+                raise MalformedError("a name with a label that is too long")
             self._within(offset + 1 + length)
             labels.append(_printable(self._data[offset + 1 : offset + 1 + length]))
+            size += 1 + length
             offset += 1 + length
-        self.offset = offset + 1 if after is None else after
-        return ".".join(labels)
+        if size > _NAME_LIMIT:
+            raise MalformedError("a name that is too long")
+        return ".".join(labels), size, offset + 1
 
     def _byte(self, offset: int) -> int:
         self._within(offset + 1)

@@ -82,7 +82,7 @@ def _in_hosts(path: Path, host: str, family: Family) -> list[str]:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
-    name = host.removesuffix(".").lower()
+    name = host.lower()
     found: list[str] = []
     for line in text.splitlines():
         ip, *names = line.partition("#")[0].split() or [""]
