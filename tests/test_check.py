@@ -161,7 +161,8 @@ def at_once(outcomes: Sequence[dict[str, Any]]) -> int:
         (datetime.fromisoformat(outcome["started_at"]).timestamp() + 0.001, 1) for outcome in outcomes
     ]
     ended = [(at + outcome["duration_seconds"] - 0.002, -1) for (at, _), outcome in zip(begun, outcomes, strict=True)]
-    return max(itertools.accumulate(change for _, change in sorted(begun + ended)))
+    most: int = max(itertools.accumulate(change for _, change in sorted(begun + ended)))
+    return most
 
 
 async def test_many_targets_have_a_row_each(tmp_path: Path) -> None:
