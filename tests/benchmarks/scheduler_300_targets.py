@@ -131,10 +131,11 @@ async def measure(targets: list[Target[Any]], seconds: float) -> float:
     agent.metrics.started = started  # type: ignore[method-assign]
     await agent.start()
 
-    async def all_began() -> bool:
-        return not agent.status.waiting
+    async def on_the_grid() -> bool:
+        return all(len(status.recent) > 2 for status in agent.status.statuses())
 
-    await eventually(all_began, "a first outcome of every target")
+    await eventually(on_the_grid, "three outcomes of every target")
+    skipped_before = agent.metrics.runs_skipped
     before = count(agent)
     lags.clear()
     others = [asyncio.create_task(sample_loop_lag(loop_lags)), asyncio.create_task(scrape(agent.url))]
@@ -142,7 +143,7 @@ async def measure(targets: list[Target[Any]], seconds: float) -> float:
     await asyncio.sleep(seconds)
     cpu = cpu_seconds() - began
     after = count(agent)
-    skipped = agent.metrics.runs_skipped
+    skipped = agent.metrics.runs_skipped - skipped_before
     for other in others:
         other.cancel()
     await agent.aclose()
