@@ -112,9 +112,7 @@ class Server:
         """Begin to serve; port 0 takes a free one. Raises CannotListen."""
         await self._runner.setup()
         try:
-            self._listening = await asyncio.get_running_loop().create_server(
-                self._accept, listen.host, listen.port, reuse_address=True
-            )
+            self._listening = await asyncio.get_running_loop().create_server(self._accept, sock=_bound(listen))
         except OSError as error:
             await self._runner.cleanup()
             raise CannotListen(f"cannot listen on {listen}: {_why(error)}") from None
@@ -181,6 +179,18 @@ class Server:
     async def _startupz(self, _: web.Request) -> tuple[int, Document]:
         # Nothing is asked here: a sidecar whose start-up probe fails keeps the task from starting.
         return 200, _text("ok\n")
+
+
+def _bound(listen: HostPort) -> socket.socket:
+    """A socket on the first address a host has; `::` takes IPv4 as well. Raises OSError.
+
+    asyncio would make every IPv6 socket one for IPv6 alone, and a pod of a dual-stack cluster is scraped over either.
+    """
+    family, *_, address = socket.getaddrinfo(
+        listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    both = listen.host == "::" and socket.has_dualstack_ipv6()
+    return socket.create_server(address[:2], family=family, backlog=CONNECTION_LIMIT, dualstack_ipv6=both)
 
 
 async def _send(request: web.Request, status: int, document: Document) -> web.StreamResponse:
