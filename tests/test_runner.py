@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -146,7 +147,11 @@ async def test_an_error_while_a_timed_out_run_cleans_up_changes_nothing() -> Non
         finally:
             raise ConnectionResetError(104, "too late")
 
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     assert verdict(await outcome_of(asking, timeout_seconds=0.1)) == "tls/timeout"
+    gc.collect()  # when asyncio complains about errors that nobody looked at
+    assert complaints == []
 
 
 async def test_cancellation_from_outside_leaves_the_run_and_nothing_behind() -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio.constants
 import os
+import shlex
 import ssl
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,6 +22,7 @@ from agent.model import Fact, Outcome, Phase
 from agent.net.tls import Contexts, TlsOptions
 from agent.prober import ProbeFailure
 from tests.lab.certificates import DAY, EVERYWHERE, HOST, Certificate, Certificates
+from tests.lab.command import REPOSITORY
 from tests.lab.misbehaving import Server, closing, greeting, http_only, resetting, silent
 from tests.lab.openssl import OpenSslServer, deaf
 from tests.lab.targets import probe, verdict
@@ -401,20 +405,11 @@ async def test_trap_t16_authorities_that_cannot_be_read_are_a_clear_failure(
 async def test_trap_t16_a_client_certificate_that_cannot_be_read_is_a_clear_failure(
     certificates: Certificates, how: str, tmp_path: Path
 ) -> None:
-    """An encrypted key above all: OpenSSL would ask for its password on the terminal, and wait."""
     certificate, key = certificates.client.chain_file, certificates.client.key_file
     if how == "other key":
         key = certificates.client_expired.key_file
     elif how == "encrypted key":
-        private = serialization.load_pem_private_key(key.read_bytes(), None)
-        key = tmp_path / "encrypted.key"
-        key.write_bytes(
-            private.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.BestAvailableEncryption(b"s3cret"),
-            )
-        )
+        key = Path(encrypted(key, tmp_path))
     else:
         certificate = broken_file(tmp_path, how)
     async with silent(tls=certificates.good.server_context()) as server:
@@ -423,6 +418,41 @@ async def test_trap_t16_a_client_certificate_that_cannot_be_read_is_a_clear_fail
     assert detail(outcome).startswith(
         f"expected a usable client certificate file in PEM, {certificate} and {key}, got: "
     )
+
+
+def test_trap_t16_nobody_is_asked_for_the_password_of_a_key(certificates: Certificates, tmp_path: Path) -> None:
+    """On a terminal OpenSSL asks for it, and the whole agent waits for an answer."""
+    files = (str(certificates.client.chain_file), encrypted(certificates.client.key_file, tmp_path))
+    load = (
+        f"from pathlib import Path; from agent.net.tls import *; certificate, key = map(Path, {files!r}); "
+        "context_of(TlsOptions(certificate_file=certificate, key_file=key))"
+    )
+    command = shlex.join([sys.executable, "-c", load])
+    shown = subprocess.run(
+        ["script", "--quiet", "--return", "--command", command, "/dev/null"],
+        check=False,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        cwd=REPOSITORY,
+        timeout=60,
+    ).stdout
+    assert "expected a usable client certificate file in PEM" in shown
+    assert "pass phrase" not in shown
+
+
+def encrypted(key_file: Path, directory: Path) -> str:
+    """A private key behind a password: its path."""
+    private = serialization.load_pem_private_key(key_file.read_bytes(), None)
+    path = directory / "encrypted.key"
+    path.write_bytes(
+        private.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"s3cret"),
+        )
+    )
+    return str(path)
 
 
 def options(**keys: Any) -> TlsOptions:

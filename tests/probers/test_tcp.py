@@ -34,10 +34,10 @@ from tests.lab.misbehaving import (
     silent,
     upgrading,
 )
+from tests.lab.nameservers import Nameserver, loopback_ip, resolv_conf, zone
 from tests.lab.netns import SERVER_IP, SERVER_IP6, Namespace, two_hosts
 from tests.lab.postgres import Postgres
 from tests.lab.targets import probe, target, verdict
-from tests.lab.zone import Zone, resolv_conf, zone
 
 SSL_REQUEST = "00000008 04d2162f"
 
@@ -497,13 +497,18 @@ def test_a_connection_cut_in_the_middle_by_an_icmp_error_is_a_reset(hosts: Hosts
 # --- several addresses ------------------------------------------------------------------------------------------------
 
 
-def named(address: str, names: Zone, directory: Path) -> dict[str, Any]:
+def database(*ips: str) -> Nameserver:
+    """A nameserver that knows where db.test is."""
+    return Nameserver(zone("\n".join(f"db.test. A {ip}" for ip in ips)), ip=loopback_ip(), port=53)
+
+
+def named(address: str, names: Nameserver, directory: Path) -> dict[str, Any]:
     return {"address": address, "resolv_conf": resolv_conf(directory, names), "family": "4"}
 
 
 async def test_one_of_all_addresses_is_dead(tmp_path: Path) -> None:
     """The run fails, and shows each attempt; the first address alone would have looked healthy."""
-    async with echoing() as server, zone({"db.test.": ["127.0.0.1", "127.0.53.77"]}) as names:
+    async with echoing() as server, database("127.0.0.1", "127.0.53.77") as names:
         keys = named(f"db.test.:{server.port}", names, tmp_path)
         outcome = await probe("tcp", addresses="all", **keys)
     assert verdict(outcome) == "connect/refused"
@@ -518,7 +523,7 @@ async def test_one_of_all_addresses_is_dead(tmp_path: Path) -> None:
 
 async def test_all_addresses_are_fine(tmp_path: Path) -> None:
     ips = ["127.0.0.1", "127.0.53.77", "127.0.53.78"]
-    async with echoing(host="0.0.0.0") as server, zone({"db.test.": ips}) as names:
+    async with echoing(host="0.0.0.0") as server, database(*ips) as names:
         keys = named(f"db.test.:{server.port}", names, tmp_path)
         outcome = await probe("tcp", addresses="all", **keys)
         first = await probe("tcp", addresses="first", **keys)
@@ -532,7 +537,7 @@ async def test_a_timeout_among_all_addresses_shows_the_time_in_its_phase(
     certificates: Certificates, tmp_path: Path
 ) -> None:
     """One address refuses at once, another waits in vain for TLS until the deadline: the time is in tls."""
-    async with silent() as server, zone({"db.test.": ["127.0.0.1", "127.0.53.77"]}) as names:
+    async with silent() as server, database("127.0.0.1", "127.0.53.77") as names:
         outcome = await probe(
             "tcp",
             address=f"db.test.:{server.port}",
@@ -550,7 +555,7 @@ async def test_a_timeout_among_all_addresses_shows_the_time_in_its_phase(
 
 
 async def test_a_negative_target_is_reached_if_one_of_all_addresses_is(tmp_path: Path) -> None:
-    async with echoing() as server, zone({"db.test.": ["127.0.53.77", "127.0.0.1"]}) as names:
+    async with echoing() as server, database("127.0.53.77", "127.0.0.1") as names:
         keys = named(f"db.test.:{server.port}", names, tmp_path)
         outcome = await probe("tcp", addresses="all", negative=True, **keys)
     assert verdict(outcome) == "verify/unexpected_success"
@@ -558,7 +563,7 @@ async def test_a_negative_target_is_reached_if_one_of_all_addresses_is(tmp_path:
 
 
 async def test_a_negative_target_needs_every_address_blocked(tmp_path: Path) -> None:
-    async with zone({"db.test.": ["127.0.53.77", "127.0.53.78"]}) as names:
+    async with database("127.0.53.77", "127.0.53.78") as names:
         keys = named(f"db.test.:{refusing_port()}", names, tmp_path)
         outcome = await probe("tcp", addresses="all", negative=True, **keys)
     assert verdict(outcome) == "success"
