@@ -11,8 +11,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lab.certificates import Certificate
+from tests.lab.certificates import Certificates
 from tests.lab.misbehaving import refusing_port
+from tests.lab.nameservers import loopback_ip
 
 USER, PASSWORD = "probe", "s3cret-of-the-proxy"
 DENIED_HOST = "127.0.0.66"
@@ -22,17 +23,22 @@ _START_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class RunningProxy:
+    ip: str
+    """An address of loopback of its own: there, no connection of another test can hold the port by chance."""
     port: int
     tls_port: int | None
-    log_file: Path
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.ip}:{self.port}"
+
+    @property
+    def tls_address(self) -> str:
+        return f"{self.ip}:{self.tls_port}"
 
 
 _SQUID = """
-http_port 127.0.0.1:{port}
+http_port {ip}:{port}
 {https_port}
 pid_filename {directory}/squid.pid
 cache_log {directory}/cache.log
@@ -64,14 +70,14 @@ acl known proxy_auth REQUIRED
 
 _TINYPROXY = """
 Port {port}
-Listen 127.0.0.1
+Listen {ip}
 User nobody
 Group nogroup
 Timeout 60
 LogFile "{directory}/tinyproxy.log"
 LogLevel Info
 MaxClients 50
-Allow 127.0.0.1
+Allow 127.0.0.0/8
 Filter "{directory}/filter"
 FilterExtended Yes
 {auth}
@@ -80,22 +86,25 @@ FilterExtended Yes
 
 @asynccontextmanager
 async def squid(
-    directory: Path, *, auth: bool = False, certificate: Certificate | None = None
+    directory: Path, *, auth: bool = False, certificates: Certificates | None = None
 ) -> AsyncIterator[RunningProxy]:
-    """squid; with a certificate it listens for TLS as well."""
-    port, tls_port = refusing_port(), refusing_port() if certificate is not None else None
+    """squid; with an authority it listens for TLS as well."""
+    ip = loopback_ip()
+    proxy = RunningProxy(ip, refusing_port(ip), refusing_port(ip) if certificates is not None else None)
     home = _home(directory, "squid")
     https_port = ""
-    if certificate is not None:
+    if certificates is not None:
+        certificate = certificates.issue("squid", (ip,))
         chain = shutil.copy(certificate.chain_file, home / "squid.pem")
         key = shutil.copy(certificate.key_file, home / "squid.key")
         shutil.chown(key, "proxy")
-        https_port = f"https_port 127.0.0.1:{tls_port} tls-cert={chain} tls-key={key}"
+        https_port = f"https_port {proxy.tls_address} tls-cert={chain} tls-key={key}"
     if auth:
         (home / "users").write_text(f"{USER}:{_digest(PASSWORD)}\n")
     (home / "squid.conf").write_text(
         _SQUID.format(
-            port=port,
+            ip=ip,
+            port=proxy.port,
             https_port=https_port,
             directory=home,
             auth=_SQUID_AUTH.format(directory=home) if auth else "",
@@ -104,7 +113,6 @@ async def squid(
         )
     )
     shutil.chown(home, "proxy")
-    proxy = RunningProxy(port, tls_port, home / "access.log")
     async with _running(["squid", "-N", "-f", str(home / "squid.conf")], proxy, home / "cache.log"):
         yield proxy
 
@@ -112,13 +120,14 @@ async def squid(
 @asynccontextmanager
 async def tinyproxy(directory: Path, *, auth: bool = False) -> AsyncIterator[RunningProxy]:
     home = _home(directory, "tinyproxy")
-    proxy = RunningProxy(refusing_port(), None, home / "tinyproxy.log")
+    ip = loopback_ip()
+    proxy = RunningProxy(ip, refusing_port(ip), None)
     (home / "filter").write_text(f"^{DENIED_HOST.replace('.', '[.]')}$\n")
     (home / "tinyproxy.conf").write_text(
-        _TINYPROXY.format(port=proxy.port, directory=home, auth=f"BasicAuth {USER} {PASSWORD}" if auth else "")
+        _TINYPROXY.format(ip=ip, port=proxy.port, directory=home, auth=f"BasicAuth {USER} {PASSWORD}" if auth else "")
     )
     shutil.chown(home, "nobody")
-    async with _running(["tinyproxy", "-d", "-c", str(home / "tinyproxy.conf")], proxy, proxy.log_file):
+    async with _running(["tinyproxy", "-d", "-c", str(home / "tinyproxy.conf")], proxy, home / "tinyproxy.log"):
         yield proxy
 
 
@@ -145,7 +154,7 @@ async def _running(command: Sequence[str], proxy: RunningProxy, log: Path) -> As
     )
     try:
         for port in filter(None, (proxy.port, proxy.tls_port)):
-            await _listening(port, process, log)
+            await _listening(proxy.ip, port, process, log)
         yield
     finally:
         if process.returncode is None:
@@ -153,11 +162,11 @@ async def _running(command: Sequence[str], proxy: RunningProxy, log: Path) -> As
         await process.wait()
 
 
-async def _listening(port: int, process: asyncio.subprocess.Process, log: Path) -> None:
+async def _listening(ip: str, port: int, process: asyncio.subprocess.Process, log: Path) -> None:
     deadline = asyncio.get_running_loop().time() + _START_SECONDS
     while True:
         try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            _, writer = await asyncio.open_connection(ip, port)
         except OSError:
             if process.returncode is not None or asyncio.get_running_loop().time() > deadline:
                 raise AssertionError(f"expected a proxy on port {port}, it said: {_said(log)}") from None

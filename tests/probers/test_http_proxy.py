@@ -87,8 +87,8 @@ async def test_squid_says_why_a_server_cannot_be_reached(tmp_path: Path) -> None
 async def test_tls_to_the_proxy_and_through_it(tmp_path: Path, certificates: Certificates) -> None:
     """Each handshake is verified for its own name; the facts are about the target's certificate."""
     server_certificate = certificates.with_intermediate
-    async with squid(tmp_path, auth=True, certificate=certificates.good) as proxy:
-        known = f"https://{USER}:{PASSWORD}@127.0.0.1:{proxy.tls_port}"
+    async with squid(tmp_path, auth=True, certificates=certificates) as proxy:
+        known = f"https://{USER}:{PASSWORD}@{proxy.tls_address}"
         async with (
             HttpServer(response()) as plain,
             HttpServer(response(), tls=server_certificate.server_context()) as secure,
@@ -102,7 +102,7 @@ async def test_tls_to_the_proxy_and_through_it(tmp_path: Path, certificates: Cer
     assert tunnelled.facts[Fact.CERTIFICATE_EXPIRES_AT] == server_certificate.expires_at
     assert len(tunnelled.facts[Fact.CERTIFICATE_CHAIN]) == 2
     assert verdict(untrusted) == "tls/certificate_untrusted"
-    assert untrusted.facts[Fact.ADDRESS] == f"127.0.0.1:{proxy.tls_port}"
+    assert untrusted.facts[Fact.ADDRESS] == proxy.tls_address
 
 
 async def test_what_a_proxy_is_asked() -> None:
