@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from agent.model import Outcome, Target
-from agent.prober import Prober, Recorder
+from agent.prober import ProbeFailure, Prober, Recorder
 from agent.probers import PROBERS
 from agent.runner import run
 from agent.starvation import Starvation, Throttling
@@ -57,6 +58,9 @@ async def probe_all(runs: Sequence[Run], *, concurrency: int) -> None:
         async with slots:
             await run.perform(probers[run.target.type], starvation)
 
+    for target in (one.target for one in runs):
+        with contextlib.suppress(ProbeFailure):  # the run will say it
+            probers[target.type].prepare(target)
     starvation.lag.start()
     try:
         async with asyncio.TaskGroup() as group:

@@ -43,6 +43,9 @@ class DnsProber:
     def __init__(self) -> None:
         self._system = SystemLookups()
 
+    def prepare(self, target: Target[DnsOptions]) -> None:
+        """Nothing is shared by runs."""
+
     async def probe(self, target: Target[DnsOptions], recorder: Recorder) -> None:
         options = target.options
         began = time.perf_counter()

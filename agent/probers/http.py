@@ -45,6 +45,10 @@ class HttpProber:
         self._contexts = Contexts()
         self._environment = ProxyEnvironment()
 
+    def prepare(self, target: Target[HttpOptions]) -> None:
+        if target.options.url.scheme == _SECURE:
+            self._contexts.get(target.options.tls)
+
     async def probe(self, target: Target[HttpOptions], recorder: Recorder) -> None:
         options = target.options
         endpoint = _endpoint(options.url, self._proxy_for(options.url, options))

@@ -39,6 +39,10 @@ class PostgresProber:
         self._contexts = {verification: Contexts() for verification in Verification}
         self._farewells = Farewells()
 
+    def prepare(self, target: Target[PostgresOptions]) -> None:
+        if target.options.effective_sslmode is not SslMode.DISABLE:
+            self._context(target.options)
+
     async def probe(self, target: Target[PostgresOptions], recorder: Recorder) -> None:
         options = target.options
         addresses = await resolve(

@@ -69,6 +69,10 @@ class TcpProber:
     def __init__(self) -> None:
         self._contexts = Contexts()
 
+    def prepare(self, target: Target[TcpOptions]) -> None:
+        if target.options.tls is not None:
+            self._contexts.get(target.options.tls)
+
     async def probe(self, target: Target[TcpOptions], recorder: Recorder) -> None:
         options = target.options
         addresses = await resolve(
