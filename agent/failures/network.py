@@ -49,34 +49,30 @@ def classify(error: BaseException, phase: Phase, facts: Mapping[Fact, Any]) -> C
     expected = f"expected {_EXPECTED[phase].format(peer=peer(facts))}"
     if isinstance(error, asyncio.LimitOverrunError):
         return Cause(Reason.PROTOCOL_ERROR, f"{expected}, got more than {error.consumed} bytes without an end")
-    if isinstance(error, EOFError):  # asyncio.IncompleteReadError among them
-        if phase is Phase.TLS and _wanted_certificate(facts):
-            return client_certificate(f"{_SEEN[Reason.CLOSED]} after it had asked for one", facts)
-        return Cause(Reason.CLOSED, f"{expected}, got: the connection was closed")
-    if not isinstance(error, OSError):
-        return None
-    if error.filename is not None:
+    if isinstance(error, OSError) and error.filename is not None:
         return Cause(Reason.INTERNAL, f"expected to read the file {error.filename}, got: {error.strerror}")
     reason = _reason(error, phase)
     if reason is None:
         return None
-    if phase is Phase.TLS and reason in _ENDED and _wanted_certificate(facts):
-        return client_certificate(f"{_SEEN[reason]} after it had asked for one", facts)
-    # The number's own text, where it says more: asyncio puts `Connect call failed (…)` in its place.
-    text = f" ({os.strerror(error.errno)})" if error.errno and reason in _WORTH_THE_TEXT else ""
-    return Cause(_in_phase(reason, phase), f"{expected}, got: {_SEEN[reason]}{text}")
+    seen = _SEEN[reason]
+    if reason in _WORTH_THE_TEXT and isinstance(error, OSError) and error.errno:
+        seen += f" ({os.strerror(error.errno)})"  # asyncio has `Connect call failed (…)` in its place
+    if phase is Phase.TLS and reason in _ENDED and Fact.CLIENT_CERTIFICATE_REQUESTED in facts:
+        seen += " after it had asked for a client certificate"
+        if Fact.CLIENT_CERTIFICATE_EXPIRES_AT not in facts:
+            return client_certificate(seen, facts)  # many servers go without an alert
+    return Cause(_in_phase(reason, phase), f"{expected}, got: {seen}")
 
 
 _WORTH_THE_TEXT = frozenset({Reason.UNREACHABLE, Reason.DENIED, Reason.TIMEOUT})
 _ENDED = frozenset({Reason.CLOSED, Reason.RESET})
 
 
-def _wanted_certificate(facts: Mapping[Fact, Any]) -> bool:
-    """Whether the server asked for a client certificate and got none. Many then go without an alert."""
-    return Fact.CLIENT_CERTIFICATE_REQUESTED in facts and Fact.CLIENT_CERTIFICATE_EXPIRES_AT not in facts
-
-
-def _reason(error: OSError, phase: Phase) -> Reason | None:
+def _reason(error: BaseException, phase: Phase) -> Reason | None:
+    if isinstance(error, EOFError):  # asyncio.IncompleteReadError among them
+        return Reason.CLOSED
+    if not isinstance(error, OSError):
+        return None
     if error.errno is None:
         if isinstance(error, TimeoutError):
             return Reason.TIMEOUT

@@ -533,6 +533,19 @@ async def test_all_addresses_are_fine(tmp_path: Path) -> None:
     assert Fact.ATTEMPTS not in first.facts
 
 
+@pytest.mark.parametrize(
+    ("family", "expected"), [("6", "success"), ("4", "connect/refused"), ("any", "connect/refused")]
+)
+async def test_all_addresses_of_a_family(family: str, expected: str, tmp_path: Path) -> None:
+    """The server listens on IPv6 alone, and the name has an address of each kind."""
+    script = zone("db.test. A 127.0.53.77\ndb.test. AAAA ::1")
+    async with echoing(host="::1") as server, Nameserver(script, ip=loopback_ip(), port=53) as names:
+        keys = named(f"db.test.:{server.port}", names, tmp_path) | {"family": family}
+        outcome = await probe("tcp", addresses="all", **keys)
+    assert verdict(outcome) == expected
+    assert len(outcome.facts.get(Fact.ATTEMPTS, ["one"])) == (2 if family == "any" else 1)
+
+
 async def test_a_timeout_among_all_addresses_shows_the_time_in_its_phase(
     certificates: Certificates, tmp_path: Path
 ) -> None:
