@@ -23,9 +23,9 @@ import pytest
 
 from agent.check import facts
 from agent.check.wording import Wording, count, period, seconds, size
-from agent.model import Fact
+from agent.model import Fact, Phase
 from tests.lab.certificates import Certificate, Certificates
-from tests.lab.command import PATIENCE_SECONDS, finished, netprobe, started
+from tests.lab.command import PATIENCE_SECONDS, REPOSITORY, finished, netprobe, started
 from tests.lab.http_servers import HttpServer, Received, redirect
 from tests.lab.misbehaving import Server, echoing, greeting, refusing_port, silent
 from tests.lab.nameservers import Nameserver, loopback_ip, resolv_conf, zone
@@ -174,6 +174,12 @@ async def test_many_targets_have_a_row_each(tmp_path: Path) -> None:
     assert done.lines[-1] == "0 of 50 targets are fine"
 
 
+KEYS = (
+    *("target", "type", "success", "phase", "reason", "detail"),
+    *("started_at", "duration_seconds", "phases", "facts"),
+)
+"""Of an outcome, in version 1."""
+
 # --- JSON -----------------------------------------------------------------------------------------------------------
 
 
@@ -187,19 +193,7 @@ async def test_json_is_version_1_in_the_order_given() -> None:
     assert list(document) == ["version", "outcomes"]
     assert document["version"] == 1
     failed, fine_outcome = document["outcomes"]
-    keys = [
-        "target",
-        "type",
-        "success",
-        "phase",
-        "reason",
-        "detail",
-        "started_at",
-        "duration_seconds",
-        "phases",
-        "facts",
-    ]
-    assert list(failed) == list(fine_outcome) == keys
+    assert tuple(failed) == tuple(fine_outcome) == KEYS
     assert failed["target"] == f"tcp://127.0.0.1:{port}"
     assert (failed["type"], failed["success"]) == ("tcp", False)
     assert (failed["phase"], failed["reason"]) == ("connect", "refused")
@@ -210,6 +204,18 @@ async def test_json_is_version_1_in_the_order_given() -> None:
     assert list(fine_outcome["phases"]) == ["connect"]  # an IP address is not resolved: absent, and not 0
     assert 0 < fine_outcome["phases"]["connect"] <= fine_outcome["duration_seconds"]
     assert fine_outcome["facts"]["address"] == fine.address
+
+
+def test_the_documentation_shows_what_is_printed() -> None:
+    """The samples were made by a real run; their form is that of today."""
+    text = (REPOSITORY / "docs" / "check.md").read_text(encoding="utf-8")
+    sample = json.loads(text.partition("```json\n")[2].partition("```")[0])
+    outcome = sample["outcomes"][0]
+    assert sample["version"] == 1
+    assert tuple(outcome) == KEYS
+    assert set(outcome["phases"]) <= {phase.value for phase in Phase}
+    assert set(outcome["facts"]) <= {fact.value for fact in Fact}
+    assert re.findall(r"^\| ([\d, ]+) \|", text, re.MULTILINE) == ["0", "1", "2", "3", "130, 143"]
 
 
 async def test_json_carries_certificate_facts_of_a_failed_handshake(tmp_path: Path, certificates: Certificates) -> None:
@@ -369,6 +375,23 @@ def over_tls(server: Server, certificates: Certificates, name: str = "secure") -
 
 
 WIDE = {"COLUMNS": "180"}
+
+
+async def test_a_target_whose_files_are_missing_fails_alone(tmp_path: Path) -> None:
+    """What is made ready before the first run can fail, which is a matter of that target."""
+    async with echoing() as server:
+        broken = {
+            "name": "broken",
+            "type": "tcp",
+            "address": server.address,
+            "tls": {"ca_file": str(tmp_path / "no.pem")},
+        }
+        path = config(tmp_path, broken, {"name": "fine", "type": "tcp", "address": server.address})
+        done = await netprobe("check", "--config", path, env=WIDE)
+    assert done.code == 1
+    assert re.search(r"FAIL  broken +tcp", done.stdout)
+    assert "no.pem" in done.stdout
+    assert re.search(r"OK    fine +tcp", done.stdout)
 
 
 # --- secrets --------------------------------------------------------------------------------------------------------
