@@ -258,6 +258,7 @@ def test_a_real_quota_is_seen(throttled_cgroup: Path) -> None:
 
 async def test_the_mark_reaches_the_outcome() -> None:
     """What the watch writes into a recorder's facts is what the outcome of that run shows."""
+
     class Sleepy:
         async def probe(self, target: Any, recorder: Recorder) -> None:
             time.sleep(STALL_SECONDS)  # noqa: ASYNC251
