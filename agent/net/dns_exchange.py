@@ -164,7 +164,7 @@ class _Message:
 
     def stop_waiting(self) -> None:
         waited = time.perf_counter() - self._began
-        self.close(NoReply(Reason.TIMEOUT, f"none came within {waited:.3g}s{_strangers(self._entry)}"))
+        self.close(NoReply(Reason.TIMEOUT, f"none came within {waited:.2g}s{_strangers(self._entry)}"))
 
     def close(self, seen: Reply | NoReply) -> None:
         """Write down how it ended."""

@@ -22,7 +22,9 @@ from agent.net.resolve import resolve
 from agent.net.system_lookup import SystemLookups
 from agent.prober import ProbeFailure, Recorder
 from tests.lab.nameservers import Nameserver, Query, Script, answering, by_transport, silent, truncated, zone
-from tests.lab.netns import REPOSITORY, Namespace
+from tests.lab.netns import Namespace
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 _FAMILIES = {Family.ANY: socket.AF_UNSPEC, Family.V4: socket.AF_INET, Family.V6: socket.AF_INET6}
 

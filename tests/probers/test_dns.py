@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
+import shlex
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from agent.model import Fact, Outcome
 from agent.probers.dns import ANSWERS_SHOWN, DnsProber
 from agent.probers.dns_options import DnsOptions, from_url
 from agent.runner import run
+from tests.lab.command import COMMAND
 from tests.lab.leaks import held, nothing_leaks
 from tests.lab.misbehaving import Server, closing_when_spoken_to, dripping, resetting
 from tests.lab.misbehaving import silent as mute
@@ -38,7 +42,7 @@ from tests.lab.nameservers import (
     unbound,
     zone,
 )
-from tests.lab.netns import two_hosts
+from tests.lab.netns import SERVER_IP, Namespace, two_hosts
 from tests.lab.targets import probe, target, verdict
 
 A_RECORD = "db.lab.test. 60 IN A 10.0.0.1"
@@ -909,44 +913,48 @@ async def test_system_knows_etc_hosts() -> None:
     assert Fact.DNS_RCODE not in outcome.facts, "libc does not tell"
 
 
-@pytest.fixture(scope="module")
-def wired() -> Iterator[Callable[..., dict[str, Any]]]:
-    """A host whose /etc/resolv.conf names a real nameserver across a wire, and whose /etc/hosts has one entry."""
+SYSTEM: list[tuple[dict[str, Any], str]] = [
+    ({"query": "db.test"}, "success"),
+    ({"query": "in-hosts"}, "success"),
+    ({"query": "gone.test"}, "resolve/name_not_found"),
+    ({"query": "gone.test", "expect": {"rcodes": ["NXDOMAIN"]}}, "success"),
+    ({"query": "db.test", "expect": {"rcodes": ["NXDOMAIN"]}}, "verify/unexpected_answer"),
+    ({"query": "db.test", "record": "AAAA"}, "resolve/no_records"),
+    ({"query": "refused.example"}, "resolve/server_failure"),
+    ({"query": "db.test", "expect": {"min_answers": 2}}, "verify/unexpected_answer"),
+    ({"query": "db.test", "expect": {"answers": {"all": [{"within": "10.0.0.0/24"}]}}}, "success"),
+]
+
+
+def check(host: Namespace, directory: Path, *rows: dict[str, Any]) -> list[dict[str, Any]]:
+    """Probe targets on another host, by the command itself, and return their outcomes in the JSON form."""
+    configuration = directory / "targets.yaml"
+    targets = [{"name": f"row-{n}", "type": "dns", **row} for n, row in enumerate(rows)]
+    configuration.write_text(json.dumps({"targets": targets}))
+    command = shlex.join([*COMMAND, "check", "--config", str(configuration), "--output", "json"])
+    outcomes: list[dict[str, Any]] = json.loads(host.run("sh", "-c", f"{command} || test $? = 1"))["outcomes"]
+    return outcomes
+
+
+def ends(outcomes: list[dict[str, Any]]) -> list[str]:
+    return ["success" if one["success"] else f"{one['phase']}/{one['reason']}" for one in outcomes]
+
+
+def test_system_is_what_libc_says(tmp_path: Path) -> None:
+    """On a host whose /etc/resolv.conf names a real nameserver across a wire, and whose /etc/hosts has one entry."""
     with two_hosts() as (client, server):
-        etc = Path("/etc/netns") / client.name
+        etc = Path("/etc/netns") / client.name  # ip-netns(8) puts its files in the place of those in /etc
         etc.mkdir(parents=True)
         try:
-            (etc / "resolv.conf").write_text("nameserver 192.0.2.2\noptions timeout:1 attempts:1\n")
+            (etc / "resolv.conf").write_text(f"nameserver {SERVER_IP}\noptions timeout:1 attempts:1\n")
             (etc / "hosts").write_text("10.7.7.7 in-hosts\n")
             options = ["--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root", "--pid-file="]
             records = ["--host-record=db.test,10.0.0.5", "--local=/test/"]
             with server.serving("dnsmasq", "--keep-in-foreground", *options, *records, port=53):
-                yield lambda **keys: client.probe("dns", server="system", **keys)
+                outcomes = check(client, tmp_path, *({"server": "system", **keys} for keys, _ in SYSTEM))
         finally:
-            for file in etc.iterdir():
-                file.unlink()
-            etc.rmdir()
-
-
-@pytest.mark.parametrize(
-    ("keys", "expected"),
-    [
-        ({"query": "db.test"}, None),
-        ({"query": "in-hosts"}, None),
-        ({"query": "gone.test"}, "resolve/name_not_found"),
-        ({"query": "gone.test", "expect": {"rcodes": ["NXDOMAIN"]}}, None),
-        ({"query": "db.test", "expect": {"rcodes": ["NXDOMAIN"]}}, "verify/unexpected_answer"),
-        ({"query": "db.test", "record": "AAAA"}, "resolve/no_records"),
-        ({"query": "refused.example"}, "resolve/server_failure"),
-        ({"query": "db.test", "expect": {"min_answers": 2}}, "verify/unexpected_answer"),
-        ({"query": "db.test", "expect": {"answers": {"all": [{"within": "10.0.0.0/24"}]}}}, None),
-    ],
-)
-def test_system_is_what_libc_says(
-    wired: Callable[..., dict[str, Any]], keys: dict[str, Any], expected: str | None
-) -> None:
-    outcome = wired(**keys)
-    assert (f"{outcome['phase']}/{outcome['reason']}" if not outcome["success"] else None) == expected, outcome
+            shutil.rmtree(etc)
+    assert ends(outcomes) == [expected for _, expected in SYSTEM]
 
 
 # --- networks ---------------------------------------------------------------------------------------------------------
@@ -962,24 +970,24 @@ def test_system_is_what_libc_says(
         ("udp dport 53 reject with icmpx no-route", "resolve/unreachable"),
     ],
 )
-def test_what_packet_filters_do(rule: str, expected: str) -> None:
-    """Filtered where the nameserver is, as a network policy does; and where the pod is, as a host firewall does."""
+def test_what_packet_filters_do(tmp_path: Path, rule: str, expected: str) -> None:
+    """Filtered where the nameserver is, as a network policy does it."""
+    keys = {"query": "db.test", "server": SERVER_IP, "timeout": "500ms"}
     with two_hosts() as (client, server):
         server.filter("input", rule)
-        seen = client.probe("dns", query="db.test", server="192.0.2.2", timeout_seconds=0.5)
-        assert f"{seen['phase']}/{seen['reason']}" == expected, seen
-        blocked = client.probe("dns", query="db.test", server="192.0.2.2", timeout_seconds=0.5, negative=True)
-        assert blocked["success"], blocked
-        assert blocked["facts"]["blocked_by"] == expected
+        (plain,) = check(client, tmp_path, keys)
+        (negative,) = check(client, tmp_path, keys | {"negative": True})
+    assert ends([plain, negative]) == [expected, "success"]
+    assert negative["facts"]["blocked_by"] == expected
 
 
-def test_no_route_and_a_filter_of_our_own_are_unreachable() -> None:
+def test_no_route_and_a_filter_of_our_own_are_unreachable(tmp_path: Path) -> None:
+    servers = ("198.51.100.1", "2001:db8:1::1", SERVER_IP)
     with two_hosts() as (client, _):
         client.filter("output", "udp dport 53 drop")
-        for server in ("198.51.100.1", "2001:db8:1::1", "192.0.2.2"):
-            seen = client.probe("dns", query="db.test", server=server, timeout_seconds=0.5)
-            assert f"{seen['phase']}/{seen['reason']}" == "resolve/unreachable", seen
-            assert "dns_queries" not in seen["facts"], "nothing has left"
+        outcomes = check(client, tmp_path, *({"query": "db.test", "server": server} for server in servers))
+    assert ends(outcomes) == ["resolve/unreachable"] * 3
+    assert not any("dns_queries" in outcome["facts"] for outcome in outcomes), "nothing has left"
 
 
 # --- negative targets -------------------------------------------------------------------------------------------------
