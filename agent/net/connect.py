@@ -21,6 +21,8 @@ class Stream:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
+        # Aborting the transport of TLS raises AttributeError where it was closed twice before (Python 3.11.2).
+        self._socket_transport = writer.transport
 
     async def __aenter__(self) -> Self:
         return self
@@ -52,7 +54,7 @@ class Stream:
 
     def abort(self) -> None:
         """Close at once; what is unsent is dropped."""
-        self.writer.transport.abort()
+        self._socket_transport.abort()
 
 
 async def connect(address: Address, recorder: Recorder) -> Stream:
