@@ -65,7 +65,7 @@ class Query:
 
     def send(self, reply: dnslib.DNSRecord | bytes) -> None:
         """Send back a message; over TCP, with its length in front."""
-        data = reply if isinstance(reply, bytes | bytearray) else reply.pack()
+        data = bytes(reply.pack() if isinstance(reply, dnslib.DNSRecord) else reply)
         self._send(data if self.transport == "udp" else len(data).to_bytes(2, "big") + data)
 
     def send_raw(self, data: bytes) -> None:

@@ -147,7 +147,7 @@ def reads_or_says_why(data: bytes, record: RecordType) -> None:
     assert all(data.isprintable() for data in reply.records)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(data=st.data(), record=st.sampled_from(RecordType))
 def test_mutated_answers_are_answers_or_malformed(data: st.DataObject, record: RecordType) -> None:
     message = bytearray(answer(record))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import random
 import shlex
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -357,6 +359,25 @@ async def test_what_is_no_dns_answer_is_a_protocol_error(build: Callable[[Query]
     outcome, _ = await ask(raw(build), transport=transport)
     assert verdict(outcome) == "resolve/protocol_error"
     assert attempts(outcome) == [(transport, "protocol_error")]
+
+
+async def test_no_mutation_of_an_answer_is_a_defect_of_ours() -> None:
+    """Each run ends as a success or with a reason of the network's; never as `internal`."""
+    chance = random.Random(53)
+    ends: Counter[str] = Counter()
+
+    async def mutated(query: Query) -> None:
+        data = bytearray(query.reply(A_RECORD, "db.lab.test. 60 IN A 10.0.0.2").pack())
+        for _ in range(chance.randint(1, 8)):
+            data[chance.randrange(2, len(data))] = chance.randrange(256)
+        query.send(bytes(data[: chance.randint(2, 2 * len(data))]))
+
+    async with Nameserver(mutated) as server:
+        for _ in range(400):
+            outcome = await probe("dns", query="db.lab.test", server=server.address, transport="tcp")
+            ends[verdict(outcome)] += 1
+    assert ends["resolve/protocol_error"] > 0 < ends["success"]
+    assert not any(end.endswith("/internal") for end in ends)
 
 
 async def test_a_cname_chain_is_followed_in_any_order() -> None:
