@@ -21,7 +21,7 @@ class SystemLookups:
         self._free = asyncio.Semaphore(THREAD_LIMIT)
 
     async def addresses(self, name: str, family: socket.AddressFamily) -> list[str]:
-        """The addresses of a name, in libc's order. Raises socket.gaierror, OSError."""
+        """The addresses of a name, in libc's order, each once. Raises socket.gaierror, OSError."""
         await self._free.acquire()
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[list[str]] = loop.create_future()
@@ -39,7 +39,8 @@ class SystemLookups:
             found: list[str] | OSError
             try:
                 infos = socket.getaddrinfo(name, None, family=family, type=socket.SOCK_STREAM)
-                found = [str(sockaddr[0]) for *_, sockaddr in infos]
+                # glibc gives 127.0.0.1 twice where /etc/hosts has localhost for ::1 as well, as Debian's has.
+                found = list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in infos))
             except OSError as error:
                 found = error
             with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
