@@ -12,11 +12,12 @@ import difflib
 import ipaddress
 import math
 import re
+import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, AnyStr, Generic, Self, TypeVar
 
 import voluptuous as vol
 
@@ -63,17 +64,21 @@ def shown(value: object, limit: int = 60) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str | int | float):
-        text = without_password(repr(value))
+        text = repr(_masked(value) if isinstance(value, str) else value)
         return text if len(text) <= limit else text[:limit] + "…"
     return shown_kind(value)
 
 
-_PASSWORD = re.compile(r"((?:\w+://)?[^\s:/@'\"]*):(?!//)\S*@")
+def without_password(sentence: str) -> str:
+    """A sentence as it may be shown: what could be a password in a URL is hidden, rather too much than too little."""
+    return re.sub(r"\S+", lambda word: _masked(word[0]), sentence) if "@" in sentence else sentence
 
 
-def without_password(text: str) -> str:
-    """A text as it may be shown: what could be a password in a URL is hidden, rather too much than too little."""
-    return _PASSWORD.sub(r"\1:***@", text)
+def _masked(url: str) -> str:
+    at = url.rfind("@")
+    scheme = url.find("://", 0, max(at, 0))
+    colon = url.find(":", scheme + 3 if scheme >= 0 else 0, max(at, 0))
+    return f"{url[:colon]}:***{url[at:]}" if colon >= 0 else url
 
 
 def shown_kind(value: object) -> str:
@@ -93,7 +98,7 @@ class Kind(Generic[T]):
     expected: str
     """Completes `expected …` in a message."""
     read: Callable[[Any], T]
-    """From the plain YAML value; raises Unexpected (or vol.Invalid with a path inside the value)."""
+    """From the plain YAML value; raises Unexpected, ValueError, or vol.Invalid with a path inside the value."""
     show: Callable[[T], Any] = lambda value: value
     """Back to a plain value, secrets masked."""
     schema: Mapping[str, Any]
@@ -115,10 +120,11 @@ class Kind(Generic[T]):
                     raise as_typed from None
         try:
             return self.read(raw)
-        except Unexpected as error:
+        except (Unexpected, ValueError) as error:
             seen = shown_kind(raw) if self.secret else shown(raw)
-            reason = f": {without_password(str(error))}" if str(error) else ""
-            raise vol.Invalid(f"expected {self.expected}, got {seen}{reason}") from None
+            # What a library says may quote a secret.
+            why = without_password(str(error)) if isinstance(error, Unexpected) else ""
+            raise vol.Invalid(f"expected {self.expected}, got {seen}{f': {why}' if why else ''}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -385,16 +391,21 @@ def choice(values: type[E]) -> Kind[E]:
     )
 
 
-def _regex(raw: Any) -> re.Pattern[str]:
+def compile_regex(source: AnyStr) -> re.Pattern[AnyStr]:
+    """Compile a regular expression. Raises Unexpected; also for `[[:alpha:]]`, which means something else in Python."""
     try:
-        return re.compile(_text(raw))
-    except re.error as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", FutureWarning)
+            return re.compile(source)
+    except (re.error, OverflowError, FutureWarning) as error:
         raise Unexpected(str(error)) from None
+    except RecursionError:
+        raise Unexpected("it is nested too deeply") from None
 
 
 REGEX: Kind[re.Pattern[str]] = Kind(
     expected="a regular expression",
-    read=_regex,
+    read=lambda raw: compile_regex(_text(raw)),
     show=lambda pattern: pattern.pattern,
     schema={"type": "string", "format": "regex"},
 )
@@ -414,9 +425,14 @@ def _cidr(raw: Any) -> Network:
 
 CIDR: Kind[Network] = Kind(expected="a network such as 10.0.0.0/8", read=_cidr, show=str, schema={"type": "string"})
 
-PATH: Kind[Path] = Kind(
-    expected="a file path", read=lambda raw: Path(_non_empty(raw)), show=str, schema={"type": "string", "minLength": 1}
-)
+
+def _path(raw: Any) -> Path:
+    if "\0" in _non_empty(raw):
+        raise Unexpected
+    return Path(raw)
+
+
+PATH: Kind[Path] = Kind(expected="a file path", read=_path, show=str, schema={"type": "string", "minLength": 1})
 
 SECRET: Kind[Secret] = Kind(
     expected="a non-empty string",
@@ -427,7 +443,7 @@ SECRET: Kind[Secret] = Kind(
 )
 SECRET_FILE: Kind[Secret] = Kind(
     expected="the path of a file that holds the secret",
-    read=lambda raw: Secret(path=Path(_non_empty(raw))),
+    read=lambda raw: Secret(path=_path(raw)),
     show=lambda secret: str(secret.path),
     schema={"type": "string", "minLength": 1},
 )

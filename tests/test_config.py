@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
 import pytest
+import voluptuous as vol
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +23,7 @@ from agent.config.tree import parse
 from agent.keys import HostPort, MappingReader, checks_of, keys_of
 from agent.model import Addresses, Family, Role, Scope, Secret, secrets_of
 from agent.probers import PROBERS
+from tests.reference import Place, every_key
 
 SHIPPED = sorted((Path(__file__).parents[1] / "config").glob("*.yaml"))
 
@@ -266,6 +269,16 @@ def test_what_is_no_reference_stays_and_what_is_put_in_is_not_looked_at(
     assert config.targets[0].options.resolv_conf == Path(path)
 
 
+def test_a_variable_that_is_not_text_is_refused_and_not_shown(tmp_path: Path) -> None:
+    """The environment holds bytes; a password of other bytes than UTF-8 would fail only when it is sent."""
+    text = "targets:\n  - {name: a, type: tcp, address: 'a:1'}\ndefaults:\n  resolv_conf: /${BYTES}\n"
+
+    [message] = refused(write(tmp_path, text), BYTES=b"x\xff".decode("utf-8", "surrogateescape"))
+
+    assert message.startswith("netprobe.yaml:4:16: defaults.resolv_conf: ")
+    assert message.endswith("expected the environment variable BYTES to hold UTF-8 text, got other bytes")
+
+
 def test_an_unquoted_variable_may_be_a_number_and_a_quoted_one_is_text(tmp_path: Path) -> None:
     """`concurrency: ${N}` works."""
     text = "targets:\n  - {name: a, type: tcp, address: 'a:1'}\nscheduler:\n  concurrency: ${N}\n"
@@ -342,6 +355,38 @@ def test_laughs_are_refused_at_once(tmp_path: Path) -> None:
     [message] = refused(write(tmp_path, "\n".join(lines)))
 
     assert "expected at most 200000 values with aliases unfolded, got more" in message
+
+
+STRANGE: tuple[Any, ...] = (
+    *(None, True, -1, 10**400, 1e308, float("inf"), float("nan"), "", "\0", "\ud800", "-", ".", "..", "/~", "\\"),
+    *("(" * 5000, "(a*)*" * 100, "a{99999999999}", "[[:alpha:]]", "(?P<x", "(?z)", "x.y" * 200, "\u00e9" * 70, "xn--"),
+    *("1" * 5000 + "s", "9" * 400 + "d", "0" * 10_000, "0x10", "2xx", "200-", "10.0.0.0/8/8", "1.2.3.4/-1"),
+    *(
+        "a:99999999999999999999",
+        "a:\u0663",
+        "[::1",
+        "[::1%]:5",
+        "fe80::1%",
+        "::%",
+        "a:a:" * 50_000,
+        "@" + ":a" * 50_000,
+    ),
+    *("http://[", "http://[::1%25eth0]/", "http://a:0/", "http://\u2177/", "http://a b/", "http://a/\ud800", "dns://"),
+    *("postgresql://[", "postgresql://a?sslmode=%ff", "postgresql://%00@a/", "postgresql://u:p@[/"),
+    *([], {}, [[]], [{}], {"a": None}, {"": ""}, {"\ud800": "x"}, [{"exact": "("}], {"x": "("}, ["("], ["\ud800"]),
+)
+
+
+@pytest.mark.parametrize("place", every_key(), ids=": ".join)
+def test_trap_t02_no_value_breaks_the_reader_of_any_key(place: Place) -> None:
+    """T2: whatever is written, a key takes it or says `expected …, got …`, and neither takes for ever."""
+    kind = every_key()[place].kind
+    for raw in STRANGE:
+        try:
+            kind(raw)
+        except vol.Invalid as error:
+            errors = error.errors if isinstance(error, vol.MultipleInvalid) else [error]
+            assert all(re.fullmatch("expected .+, got .+", e.msg, re.DOTALL) for e in errors)
 
 
 # --- directories ----------------------------------------------------------------------------------------------------

@@ -1,10 +1,13 @@
 """Every malformed configuration is refused with the promised messages, all at once, and exit code 2.
 
-Each file (or directory) of tests/malformed has its messages beside it, with the suffix `.expected`.
+Each file (or directory) of tests/malformed has its messages beside it, with the suffix `.expected`. Where messages change
+on purpose, `python -m tests.test_malformed` writes them anew: read the difference before it is committed.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
 import subprocess
@@ -86,3 +89,17 @@ def test_there_are_at_least_sixty_and_every_type_has_some() -> None:
     assert len(CASES) >= 60
     for kind in PROBERS:
         assert any(case.startswith(f"{kind}-") for case in CASES), kind
+
+
+def renew() -> None:
+    """Write every `.expected` as it is now."""
+    os.chdir(MALFORMED)
+    os.environ.update(ENVIRONMENT)
+    for case in CASES:
+        with contextlib.redirect_stderr(io.StringIO()) as seen, contextlib.redirect_stdout(io.StringIO()):
+            main(["config", "validate", "--config", case])
+        (MALFORMED / f"{case}.expected").write_text(seen.getvalue(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    renew()

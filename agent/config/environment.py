@@ -16,6 +16,9 @@ _REFERENCE = re.compile(
     re.VERBOSE,
 )
 
+_NOT_TEXT = re.compile("[\ud800-\udfff]")
+"""How Python shows bytes of the environment that are not UTF-8."""
+
 
 def expand(text: str, environ: Mapping[str, str]) -> str:
     """Replace each `${VAR}` once; what is put in is not looked at again.
@@ -32,6 +35,8 @@ def expand(text: str, environ: Mapping[str, str]) -> str:
                 f"expected ${{VAR}} or ${{VAR:-default}} ($${{ for a literal ${{), got {shown(match['broken'])}"
             )
         value = environ.get(match["name"])
+        if value is not None and _NOT_TEXT.search(value):
+            raise Unexpected(f"expected the environment variable {match['name']} to hold UTF-8 text, got other bytes")
         if match["default"] is not None:
             return value or match["default"]
         if value is None:

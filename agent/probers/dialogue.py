@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from agent.keys import NON_EMPTY, Kind, Unexpected, integer, key, keys_of, section
+from agent.keys import NON_EMPTY, Kind, Unexpected, compile_regex, integer, key, keys_of, section
 from agent.model import Fact, Phase, Reason
 from agent.net.connect import Stream
 from agent.prober import ProbeFailure, Recorder, excerpt
@@ -46,10 +46,7 @@ def _hex(raw: Any) -> bytes:
 def _pattern(raw: Any) -> re.Pattern[bytes]:
     if not isinstance(raw, str):
         raise Unexpected
-    try:
-        return re.compile(raw.encode())
-    except re.error as error:
-        raise Unexpected(str(error)) from None
+    return compile_regex(raw.encode())
 
 
 def _true(raw: Any) -> bool:
