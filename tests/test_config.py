@@ -64,6 +64,31 @@ def test_every_shipped_file_loads_and_fits_the_schema(path: Path) -> None:
     jsonschema_rs.validator_for(json_schema()).validate(yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
+EXAMPLE = """
+defaults: {interval: 15s, timeout: 6s}
+targets:
+  - {name: orders-api, type: http, url: "https://api.example.com/data", expect: {status: [2xx], body_matches: '"ok"'}}
+  - {name: internal-database, type: postgres, dsn: "postgresql://probe@internal-database:5432/app", mode: query, password_file: /run/secrets/db}
+  - {name: broker, type: tcp, address: "broker:6379", dialogue: [{send: "PING\\r\\n"}, {expect: "PONG"}]}
+  - {name: cluster-dns, type: dns, query: kubernetes.default.svc, record: A, server: pod}
+"""  # noqa: E501 - as people write it
+
+
+def test_a_configuration_of_every_type_on_a_few_lines(tmp_path: Path) -> None:
+    """What people write first: flow mappings, one target a line."""
+    config = loaded(tmp_path, EXAMPLE)
+
+    assert [(target.name, target.type, target.scope) for target in config.targets] == [
+        ("orders-api", "http", Scope.PUBLIC),
+        ("internal-database", "postgres", Scope.CLUSTER),
+        ("broker", "tcp", Scope.CLUSTER),
+        ("cluster-dns", "dns", Scope.CLUSTER),
+    ]
+    assert {(target.interval_seconds, target.timeout_seconds) for target in config.targets} == {(15.0, 6.0)}
+    assert config.targets[1].options.password_file == Secret(path=Path("/run/secrets/db"))
+    assert config.targets[2].options.dialogue[0].payload == b"PING\r\n"
+
+
 # --- defaults -------------------------------------------------------------------------------------------------------
 
 

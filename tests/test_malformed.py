@@ -1,7 +1,7 @@
 """Every malformed configuration is refused with the promised messages, all at once, and exit code 2.
 
-Each file (or directory) of tests/malformed has its messages beside it, with the suffix `.expected`. Where messages change
-on purpose, `python -m tests.test_malformed` writes them anew: read the difference before it is committed.
+Each file (or directory) of tests/malformed has its messages beside it, with the suffix `.expected`. Where messages
+change on purpose, `python -m tests.test_malformed` writes them anew: read the difference before it is committed.
 """
 
 from __future__ import annotations
