@@ -21,7 +21,6 @@ class Stream:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
-        # Aborting the transport of TLS raises AttributeError where it was closed twice before (Python 3.11.2).
         self._socket_transport = writer.transport
 
     async def __aenter__(self) -> Self:
@@ -52,8 +51,16 @@ class Stream:
             del self.reader._buffer[: len(rest)]  # type: ignore[attr-defined]  # noqa: SLF001
             return rest
 
+    def put_back(self, data: bytes) -> None:
+        """Make what was read the next to be read again."""
+        self.reader._buffer[:0] = data  # type: ignore[attr-defined]  # noqa: SLF001
+
     def abort(self) -> None:
         """Close at once; what is unsent is dropped."""
+        if not self.writer.transport.is_closing():
+            self.writer.transport.abort()
+        # A transport of TLS that is closing waits for the peer's goodbye; to abort it as well raises AttributeError
+        # where it was closed twice (Python 3.11.2).
         self._socket_transport.abort()
 
 

@@ -234,7 +234,7 @@ def _bare(server_name: str) -> str:
 
 
 async def confirm(stream: Stream, recorder: Recorder) -> None:
-    """Learn, on a TLS connection that was not read from, whether the server accepted our side of the handshake.
+    """Learn, on a TLS connection before it is read from, whether the server accepted our side of the handshake.
 
     With TLS 1.3 our handshake is finished before the server has seen our certificate, or that we have none. Only a
     server that asked for one has a verdict to give: an alert, or a session ticket if it is content, one round trip
@@ -250,8 +250,10 @@ async def confirm(stream: Stream, recorder: Recorder) -> None:
         content = asyncio.ensure_future(tls.content.wait())
         try:
             await asyncio.wait({answer, content}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-            if answer.done() and not answer.result() and not tls.content.is_set():
-                raise EOFError
+            if answer.done():
+                if not answer.result() and not tls.content.is_set():
+                    raise EOFError
+                stream.put_back(answer.result())
         finally:
             answer.cancel()
             content.cancel()

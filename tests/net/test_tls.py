@@ -19,8 +19,10 @@ from cryptography.hazmat.primitives import serialization
 
 from agent.keys import section
 from agent.model import Fact, Outcome, Phase
-from agent.net.tls import Contexts, TlsOptions
-from agent.prober import ProbeFailure
+from agent.net.connect import connect
+from agent.net.resolve import Address
+from agent.net.tls import Contexts, TlsOptions, confirm, start_tls
+from agent.prober import ProbeFailure, Recorder
 from tests.lab.certificates import DAY, EVERYWHERE, HOST, Certificate, Certificates
 from tests.lab.command import REPOSITORY
 from tests.lab.misbehaving import Server, closing, greeting, http_only, resetting, silent
@@ -373,6 +375,24 @@ async def test_a_content_server_that_says_nothing_at_all_is_not_failed(certifica
     with OpenSslServer(context, deaf) as server:
         outcome = await meet(certificates, server.address)
     assert verdict(outcome) == "success"
+
+
+async def test_what_a_server_says_with_its_verdict_can_still_be_read(certificates: Certificates) -> None:
+    """A greeting may come before the session ticket does."""
+    context = certificates.good.server_context(client_ca=certificates.ca_file)
+    context.num_tickets = 0
+
+    def greet(tls: ssl.SSLSocket) -> None:
+        tls.send(b"220 ready")
+        tls.recv(1)
+
+    ours = options(ca_file=str(certificates.ca_file), **presenting(certificates, "client"))
+    with OpenSslServer(context, greet) as server:
+        recorder = Recorder()
+        async with await connect(Address("127.0.0.1", server.port), recorder) as stream:
+            await start_tls(stream, Contexts().get(ours), HOST, recorder)
+            await confirm(stream, recorder)
+            assert await stream.read(100) == b"220 ready"
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
