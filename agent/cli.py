@@ -10,6 +10,7 @@ import asyncio
 import dataclasses
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -158,12 +159,18 @@ def _with_problems(command: Any) -> Any:
 
 @_with_problems
 def _run(arguments: argparse.Namespace) -> int:
-    config = _load(arguments)
-    if arguments.listen is not None:
-        config = dataclasses.replace(config, server=dataclasses.replace(config.server, listen=arguments.listen))
-    from agent.app import run  # noqa: PLC0415 - after the configuration, whose problems need no server
+    # Process 1 of a container misses a SIGTERM that comes before it listens for one, and the pod then waits out its
+    # grace period. Nothing has begun yet that would have to be ended.
+    before = signal.signal(signal.SIGTERM, lambda *_: os._exit(FINE))
+    try:
+        config = _load(arguments)
+        if arguments.listen is not None:
+            config = dataclasses.replace(config, server=dataclasses.replace(config.server, listen=arguments.listen))
+        from agent.app import run  # noqa: PLC0415 - after the configuration, whose problems need no server
 
-    return asyncio.run(run(config))
+        return asyncio.run(run(config))
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @_with_problems

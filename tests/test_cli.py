@@ -225,6 +225,19 @@ def test_run_listens_where_it_is_told_and_ends_on_sigterm(tmp_path: Path, port: 
     assert code == FINE
 
 
+def test_run_ends_on_a_sigterm_that_comes_before_it_has_started(tmp_path: Path) -> None:
+    """Exit code 0 also while the configuration is read: process 1 of a container would miss the signal otherwise."""
+    path = tmp_path / "netprobe.yaml"
+    os.mkfifo(path)
+    command = [sys.executable, "-m", "agent", "run", "--config", str(path)]
+    # Opening the pipe waits until the command reads from it.
+    with subprocess.Popen(command, cwd=ROOT) as process, path.open("w"):
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(timeout=30)
+
+    assert code == FINE
+
+
 def test_a_reader_that_goes_away_is_no_error() -> None:
     """`netprobe config schema | head -1` prints one line and nothing else."""
     done = subprocess.run(

@@ -216,12 +216,6 @@ def _system_has_its_own_transport(server: Resolver | HostPort, transport: Transp
     return None
 
 
-def _system_has_its_own_file(server: Resolver | HostPort, resolv_conf: Path) -> str | None:
-    if server is Resolver.SYSTEM and resolv_conf != RESOLV_CONF:
-        return f"expected {RESOLV_CONF}, since getaddrinfo (server: system) reads no other, got {str(resolv_conf)!r}"
-    return None
-
-
 def _system_tells_two_rcodes(server: Resolver | HostPort, expect: DnsExpect) -> str | None:
     if server is Resolver.SYSTEM and not {Rcode.NOERROR, Rcode.NXDOMAIN}.issuperset(expect.rcodes):
         known = "NOERROR and NXDOMAIN"
@@ -242,7 +236,6 @@ class DnsOptions:
         Check(at="query", needs=("record", "query"), problem=_name_or_address),
         Check(at="record", needs=("server", "record"), problem=_system_knows_addresses),
         Check(at="transport", needs=("server", "transport"), problem=_system_has_its_own_transport),
-        Check(at="resolv_conf", needs=("server", "resolv_conf"), problem=_system_has_its_own_file),
         Check(at="expect", needs=("server", "expect"), problem=_system_tells_two_rcodes),
         Check(at="expect", needs=("record", "expect"), problem=_patterns_fit_the_record),
     )
@@ -262,7 +255,11 @@ class DnsOptions:
         default=Transport.UDP,
         doc="udp (with EDNS; a truncated answer is fetched over TCP as well) or tcp.",
     )
-    resolv_conf: Path = key(PATH, default=RESOLV_CONF, doc="Resolver configuration to read, anew at each run.")
+    resolv_conf: Path = key(
+        PATH,
+        default=RESOLV_CONF,
+        doc="Resolver configuration to read, anew at each run; with server: system, it is always /etc/resolv.conf.",
+    )
     expect: DnsExpect = key(section(DnsExpect), default=DnsExpect(), doc="What makes the answer right.")
 
     @property
