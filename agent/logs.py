@@ -30,7 +30,7 @@ def configure(options: LogOptions, stream: TextIO | None = None) -> None:
         render = [structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback)]
     else:
         render = [
-            structlog.processors.dict_tracebacks,
+            _traceback,
             _what_first,
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ]
@@ -58,6 +58,10 @@ def configure(options: LogOptions, stream: TextIO | None = None) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
+
+
+# Less the local variables of each frame, which it would show by default: a frame that holds a password, too.
+_traceback = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
 
 
 def _what_first(_: object, __: str, event: EventDict) -> EventDict:

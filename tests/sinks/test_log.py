@@ -160,6 +160,24 @@ def test_an_exception_is_one_line(configured: Configure) -> None:
     assert event["exception"][0]["exc_type"] == "ValueError"
 
 
+@pytest.mark.parametrize("form", [LogFormat.JSON, LogFormat.PRETTY])
+@pytest.mark.parametrize("logger", ["agent.test", "asyncio"])
+def test_a_traceback_shows_no_variables(configured: Configure, form: LogFormat, logger: str) -> None:
+    """A frame may hold a secret that has been read from its file."""
+    stream = configured(form=form)
+
+    def ask(password: str) -> None:
+        raise ValueError(len(password))
+
+    try:
+        ask("correct horse")
+    except ValueError:
+        (structlog.get_logger if logger.startswith("agent") else logging.getLogger)(logger).exception("failed")
+    assert "ask" in stream.getvalue()
+    # The call above is a line of the source, which the plain form quotes.
+    assert "correct horse" not in stream.getvalue().replace('ask("correct horse")', "")
+
+
 def test_a_reader_that_went_away_does_not_stop_probing(configured: Configure) -> None:
     """Standard error may be a pipe whose other end is closed."""
     configured()
