@@ -246,7 +246,7 @@ class Fact(StrEnum):
     AUTHENTICATION = "authentication"
     """str: what a database asks for: none, password, md5, gss, sspi, or the SASL mechanisms it offers."""
     TLS_DECLINED = "tls_declined"
-    """bool: the database offers no TLS, and the run went on without where it may."""
+    """bool: whether the database offers no TLS; absent where it was not asked."""
     UNENCRYPTED_REFUSAL = "unencrypted_refusal"
     """str: with `sslmode: allow`, what the database said to the connection without TLS, before one with TLS was made."""
     SERVER_SIGNATURE = "server_signature"

@@ -153,8 +153,7 @@ def _in_login(sqlstate: str, message: str, facts: Mapping[Fact, Any]) -> Reason:
                 return reason
     if sqlstate == "28000" and _says_unencrypted(message):
         # A server that offers no TLS says so as well, but cannot mean it.
-        asked = Fact.TLS_DECLINED in facts
-        return Reason.ACCESS_DENIED if asked else Reason.TLS_REQUIRED
+        return Reason.ACCESS_DENIED if facts.get(Fact.TLS_DECLINED) else Reason.TLS_REQUIRED
     return LOGIN_BY_SQLSTATE.get(sqlstate) or LOGIN_BY_CLASS.get(sqlstate[:2]) or Reason.ACCESS_DENIED
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
+from asyncpg.pgproto.pgproto import BufferError as UnreadableError
 
 from agent.model import Fact, Phase, Reason
 from agent.net import postgres_wire as wire
@@ -57,8 +58,9 @@ class Route:
             answer = await stream.read(wire.LOGIN_MESSAGE_LIMIT_BYTES)
             if not answer:
                 raise EOFError
+            if answer in {b"S", b"N"}:
+                notes.facts[Fact.TLS_DECLINED] = answer == b"N"
             if answer == b"N":
-                notes.facts[Fact.TLS_DECLINED] = True
                 if self.required:
                     detail = f"expected {self.address} to offer TLS, got: it does not"
                     raise ProbeFailure(Reason.TLS_UNSUPPORTED, detail)
@@ -74,7 +76,7 @@ class Route:
 
 async def _raise_error(data: bytes, stream: Stream) -> None:
     """Read an error that is the answer to SSLRequest to its end, and raise it."""
-    messages = wire.LoginMessages()
+    messages = wire.Messages()
     while data:
         for message in messages.feed(data):
             raise wire.server_error(message.body)
@@ -89,7 +91,7 @@ class _Greeting(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self.answer: asyncio.Future[wire.Message] = loop.create_future()
         self.lost: asyncio.Future[None] = loop.create_future()
-        self._messages = wire.LoginMessages()
+        self._messages = wire.Messages()
 
     def data_received(self, data: bytes) -> None:
         if self.answer.done():
@@ -149,7 +151,7 @@ class _Reader(asyncio.Protocol):
     def __init__(self, inner: asyncio.Protocol, notes: Recorder) -> None:
         self._inner = inner
         self._notes = notes
-        self._messages = wire.LoginMessages()
+        self._messages = wire.Messages(ANSWER_LIMIT_BYTES)
         self._parameters: dict[str, str] = {}
         self._received = 0
         self._transport: asyncio.Transport | None = None
@@ -164,24 +166,25 @@ class _Reader(asyncio.Protocol):
             return
         try:
             self._look_at(data)
+            with asyncpg_errors():
+                self._inner.data_received(data)
         except ProbeFailure as failure:
             transport, self._transport = self._transport, None
             transport.abort()
             self._inner.connection_lost(failure)
-        else:
-            self._inner.data_received(data)
 
     def _look_at(self, data: bytes) -> None:
         self._received += len(data)
         if self._received > ANSWER_LIMIT_BYTES:
-            detail = f"expected an answer of at most {ANSWER_LIMIT_BYTES} bytes, got more"
-            raise ProbeFailure(Reason.TOO_LARGE, detail, phase=Phase.TRANSFER)
+            raise wire.too_large(ANSWER_LIMIT_BYTES)
         for message in self._messages.feed(data):
             if message.kind == b"R":
                 self._on_authentication(message.body)
             elif message.kind == b"S":
                 name, value = wire.parameter(message.body)
                 self._parameters[name] = value
+            elif message.kind == b"E":
+                wire.server_error(message.body)  # asyncpg waits for ever after one that it cannot read
             elif message.kind == b"Z":
                 self._on_login()
 
@@ -324,6 +327,18 @@ async def log_in(
     return Session(connection, loop, farewells)
 
 
+_UNREADABLE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    BufferError,
+    LookupError,
+    TypeError,
+    UnreadableError,
+    ValueError,
+)
+
+
 @contextlib.contextmanager
 def asyncpg_errors() -> Iterator[None]:
     """Tell apart what asyncpg raises on purpose and what its parsers raise over bytes they cannot read."""
@@ -331,7 +346,7 @@ def asyncpg_errors() -> Iterator[None]:
         yield
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
         raise
-    except (ArithmeticError, AttributeError, BufferError, LookupError, ValueError) as error:
+    except _UNREADABLE as error:
         detail = f"expected the Postgres protocol, got what asyncpg cannot read: {type(error).__name__}: {error}"
         raise ProbeFailure(Reason.PROTOCOL_ERROR, detail) from error
 

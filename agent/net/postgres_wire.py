@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from agent.model import Reason
+from agent.model import Phase, Reason
 from agent.prober import ProbeFailure, excerpt
 
 SSL_REQUEST = struct.pack("!II", 8, 80877103)
@@ -28,6 +28,9 @@ _LENGTH_BYTES = 4
 _DURING_LOGIN = frozenset({b"R", b"E", b"N", b"S", b"K", b"Z", b"v", b"A"})
 """Authentication, ErrorResponse, NoticeResponse, ParameterStatus, BackendKeyData, ReadyForQuery,
 NegotiateProtocolVersion, NotificationResponse."""
+
+_EVER = frozenset(kind.encode() for kind in "123ACDEGHIKNRSTVWZcdnstv")
+"""Every message a server may send at all."""
 
 AUTHENTICATION_OK = 0
 _SASL = 10
@@ -56,38 +59,65 @@ class Message:
     body: bytes
 
 
-class LoginMessages:
-    """Cuts what a server sends until ReadyForQuery or ErrorResponse into messages. Nothing after that is looked at."""
+class Messages:
+    """Cuts what a server sends into messages: gives out those until ReadyForQuery or ErrorResponse, measures the rest.
 
-    def __init__(self) -> None:
+    A peer that is no Postgres server is found out by the first byte that cannot be: its greeting, read as a message,
+    would promise a gigabyte that never comes.
+    """
+
+    def __init__(self, limit_bytes: int = LOGIN_MESSAGE_LIMIT_BYTES) -> None:
+        """Refuse longer messages than this once the login is over."""
+        self._limit_bytes = limit_bytes
         self._buffer = b""
+        self._skip = 0
         self._over = False
 
     def feed(self, data: bytes) -> Iterator[Message]:
-        """The messages that are complete now.
-
-        Raises ProbeFailure (protocol_error) at the first byte that cannot be Postgres: another protocol's greeting,
-        read as a message, would promise a gigabyte that never comes.
-        """
-        if self._over:
+        """The messages of a login that are complete now. Raises ProbeFailure (protocol_error, too_large)."""
+        if self._skip >= len(data):
+            self._skip -= len(data)
             return
-        self._buffer += data
-        while not self._over and len(self._buffer) >= _HEADER.size:
-            kind, length = _HEADER.unpack_from(self._buffer)
-            if kind == b"E" and _too_long(length):
-                raise old_style_error(self._buffer)
-            if kind not in _DURING_LOGIN or length < _LENGTH_BYTES or _too_long(length):
-                raise not_postgres(self._buffer)
-            end = 1 + length
-            if len(self._buffer) < end:
-                return
-            body, self._buffer = self._buffer[_HEADER.size : end], self._buffer[end:]
-            self._over = kind in {b"Z", b"E"}
-            yield Message(kind, body)
+        self._buffer += data[self._skip :]
+        self._skip = 0
+        start = 0
+        try:
+            while len(self._buffer) - start >= _HEADER.size:
+                end = start + 1 + self._length_at(start)
+                if self._over:
+                    start = end
+                    continue
+                if len(self._buffer) < end:
+                    return
+                kind, body = self._buffer[start : start + 1], self._buffer[start + _HEADER.size : end]
+                start = end
+                self._over = kind in {b"Z", b"E"}
+                yield Message(kind, body)
+        finally:
+            self._skip = max(0, start - len(self._buffer))
+            self._buffer = self._buffer[start:]
+
+    def _length_at(self, start: int) -> int:
+        """The length of the message that begins here, which its type is not part of."""
+        kind, length = _HEADER.unpack_from(self._buffer, start)
+        if self._over:
+            # asyncpg does not come back from some messages that cannot be, and the whole process with it.
+            if kind not in _EVER or length < _LENGTH_BYTES:
+                raise not_postgres(self._buffer[start:])
+            if length > self._limit_bytes:
+                raise too_large(self._limit_bytes)
+            return int(length)
+        if kind == b"E" and length > LOGIN_MESSAGE_LIMIT_BYTES:
+            raise old_style_error(self._buffer[start:])
+        if kind not in _DURING_LOGIN or not _LENGTH_BYTES <= length <= LOGIN_MESSAGE_LIMIT_BYTES:
+            raise not_postgres(self._buffer[start:])
+        return int(length)
 
 
-def _too_long(length: int) -> bool:
-    return length > LOGIN_MESSAGE_LIMIT_BYTES
+def too_large(limit_bytes: int) -> ProbeFailure:
+    """The failure of a server that answers more than we read."""
+    detail = f"expected an answer of at most {limit_bytes} bytes, got more"
+    return ProbeFailure(Reason.TOO_LARGE, detail, phase=Phase.TRANSFER)
 
 
 def not_postgres(data: bytes) -> ProbeFailure:
