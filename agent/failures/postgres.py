@@ -37,7 +37,6 @@ REQUEST_BY_SQLSTATE: Mapping[str, Reason] = {
     "25P03": Reason.CLOSED,  # idle_in_transaction_session_timeout
     "25P04": Reason.TIMEOUT,  # transaction_timeout
     "57014": Reason.TIMEOUT,  # statement_timeout
-    "57P03": Reason.CLOSED,
 }
 REQUEST_BY_CLASS: Mapping[str, Reason] = {
     "08": Reason.CLOSED,
