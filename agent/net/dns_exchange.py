@@ -22,7 +22,7 @@ _DATAGRAM_LIMIT_BYTES = 65_535
 
 # linux/in.h and linux/in6.h; the socket module has no names for them. Without this Linux keeps to itself what routers
 # say about a datagram; glibc's resolver sets it too (resolv/res_enable_icmp.c).
-_RECEIVE_ICMP_ERRORS = {
+RECEIVE_ICMP_ERRORS = {
     socket.AF_INET: (socket.IPPROTO_IP, 11),
     socket.AF_INET6: (socket.IPPROTO_IPV6, 25),
 }
@@ -191,10 +191,10 @@ async def _exchange(
     except TimeoutError:
         pass
     except (OSError, EOFError, MalformedError) as error:
-        lost = _lost(error)
+        reason = lost(error)
         for message in messages:
             if message.open:
-                message.close(lost)
+                message.close(reason)
     finally:
         # Also where the deadline of the run ends the wait.
         for message in messages:
@@ -206,7 +206,7 @@ async def _udp(server: Address, messages: Sequence[_Message]) -> None:
     loop = asyncio.get_running_loop()
     with socket.socket(server.family, socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
-        sock.setsockopt(*_RECEIVE_ICMP_ERRORS[server.family], 1)
+        sock.setsockopt(*RECEIVE_ICMP_ERRORS[server.family], 1)
         # Connected: the kernel drops what comes from anybody else, and reports a closed port.
         sock.connect((server.ip, server.port))
         for message in messages:
@@ -245,7 +245,7 @@ async def _exactly(sock: socket.socket, count: int) -> bytes:
     return data
 
 
-def _lost(error: OSError | EOFError | MalformedError) -> NoReply:
+def lost(error: OSError | EOFError | MalformedError) -> NoReply:
     """What an error of a socket says about the nameserver; one that is about this process is raised again."""
     if isinstance(error, MalformedError):
         return NoReply(Reason.PROTOCOL_ERROR, str(error))

@@ -146,7 +146,7 @@ def read_reply(data: bytes, message_id: int, question: Question) -> Reply:
     rcode = _rcode(flags & _RCODE)
     if not (questions == 0 and answers == 0 and rcode in _WITHOUT_QUESTION):
         _match(reader, questions, question)
-    records: list[_Record] = []
+    records: list[Record] = []
     others = 0
     extended, edns = 0, False
     truncated = bool(flags & _TC)
@@ -155,7 +155,7 @@ def read_reply(data: bytes, message_id: int, question: Question) -> Reply:
         owner, kind, class_, ttl, size = reader.record()
         end = reader.offset + size
         if index < answers and class_ == _IN and _TYPES.get(kind) in {question.record, RecordType.CNAME}:
-            records.append(_Record(owner.lower(), _TYPES[kind], ttl, _data(reader, _TYPES[kind], size)))
+            records.append(Record(owner.lower(), _TYPES[kind], ttl, _data(reader, _TYPES[kind], size)))
             if reader.offset != end:
                 raise MalformedError(f"a {_TYPES[kind]} record of the wrong length")
         elif kind == _OPT and index >= answers + authorities:
@@ -163,7 +163,7 @@ def read_reply(data: bytes, message_id: int, question: Question) -> Reply:
         elif index >= answers + authorities:
             others += 1
         reader.skip_to(end)
-    found, dead_end = _follow(question, records)
+    found, dead_end = follow(question, records)
     return Reply(
         rcode=_rcode(extended << 4 | flags & _RCODE),
         truncated=truncated,
@@ -192,7 +192,7 @@ def _match(reader: _Reader, count: int, question: Question) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Record:
+class Record:
     owner: str
     """In lower case."""
     type: RecordType
@@ -200,12 +200,12 @@ class _Record:
     data: str
 
 
-def _follow(question: Question, records: Iterable[_Record]) -> tuple[list[_Record], str | None]:
+def follow(question: Question, records: Iterable[Record]) -> tuple[list[Record], str | None]:
     """The CNAME chain from the question and the records at its end; or why there are none at its end."""
-    held: dict[tuple[str, RecordType], list[_Record]] = {}
+    held: dict[tuple[str, RecordType], list[Record]] = {}
     for record in records:
         held.setdefault((record.owner, record.type), []).append(record)
-    chain: list[_Record] = []
+    chain: list[Record] = []
     passed: set[str] = set()
     owner, shown = question.name.lower(), question.name
     while (owner, question.record) not in held:

@@ -3,6 +3,8 @@
 The order and the rules for stopping are those of glibc 2.36: names as in `__res_context_search` (resolv/res_query.c),
 nameservers as in `__res_context_send` and `send_dg` (resolv/res_send.c). Two things differ: questions carry EDNS, so
 that large answers are not cut at 512 bytes, and TCP keeps to the timeout of resolv.conf instead of the kernel's.
+
+Who sends the questions is an argument: agent.net.dns_exchange for the dns type, agent.net.ares for every other.
 """
 
 from __future__ import annotations
@@ -11,10 +13,11 @@ import asyncio
 import itertools
 import secrets
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from agent.model import Reason
 from agent.net.address import Address
-from agent.net.dns_exchange import Finding, NoReply, Transport, ask
+from agent.net.dns_exchange import Finding, NoReply, Transport
 from agent.net.dns_message import Question, Rcode, RecordType, Reply, encode_name
 from agent.net.resolvconf import ResolvConf
 from agent.prober import Recorder
@@ -28,12 +31,28 @@ _NEXT_SERVER = frozenset({Rcode.SERVFAIL, Rcode.NOTIMP, Rcode.REFUSED})
 _SAYS_MOST = (Reason.UNREACHABLE, Reason.TIMEOUT, Reason.RESET, Reason.CLOSED, Reason.PROTOCOL_ERROR)
 
 
+class Ask(Protocol):
+    """Questions to one nameserver, one or more at once: agent.net.dns_exchange.ask, or agent.net.ares.ask."""
+
+    async def __call__(
+        self,
+        server: Address,
+        questions: Sequence[Question],
+        recorder: Recorder,
+        *,
+        transport: Transport,
+        patience_seconds: float,
+    ) -> tuple[Finding, ...]:
+        """Return a finding for each question."""
+
+
 class Walk:
     """One lookup of one name: the records of one type, or A and AAAA together."""
 
     def __init__(
-        self, conf: ResolvConf, records: Sequence[RecordType], recorder: Recorder, *, over_tcp: bool = False
+        self, conf: ResolvConf, records: Sequence[RecordType], recorder: Recorder, ask: Ask, *, over_tcp: bool = False
     ) -> None:
+        self._ask_server = ask
         self._conf = conf
         self._records = records
         self._over_tcp = over_tcp or conf.use_vc
@@ -122,7 +141,9 @@ class Walk:
     async def _ask(self, server: Address, name: str, over_tcp: bool, patience_seconds: float) -> tuple[Finding, ...]:  # noqa: FBT001
         transport = Transport.TCP if over_tcp else Transport.UDP
         questions = [Question(name, record) for record in self._records]
-        findings = await ask(server, questions, self._recorder, transport=transport, patience_seconds=patience_seconds)
+        findings = await self._ask_server(
+            server, questions, self._recorder, transport=transport, patience_seconds=patience_seconds
+        )
         self._findings[name, server] = findings
         return findings
 

@@ -1,8 +1,8 @@
 """The resolve phase: a host name becomes the addresses the pod's own libc would give a task.
 
 As glibc does it: a number is an address, then /etc/hosts is read, then the nameservers of resolv.conf are asked for A
-and AAAA together (agent.net.dns_walk), then the addresses are ordered (agent.net.order). Nothing is remembered between
-two lookups, and no thread takes part.
+and AAAA together (agent.net.dns_walk, by agent.net.ares), then the addresses are ordered (agent.net.order). Nothing is
+remembered between two lookups.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent.model import Addresses, Fact, Family, Phase, Reason
+from agent.net import ares
 from agent.net.address import Address
 from agent.net.dns_exchange import Finding
 from agent.net.dns_message import RecordType, Reply
@@ -104,7 +105,7 @@ def _loopback(host: str, family: Family) -> list[str]:
 async def _ask_nameservers(host: str, family: Family, resolv_conf: Path, recorder: Recorder) -> list[str]:
     notes = recorder.child()
     recorder.awaited = lambda: f"expected the addresses of {host}" + (f": {notes.awaited()}" if notes.awaited else "")
-    walk = Walk(ResolvConf.read(resolv_conf), _RECORDS[family], notes)
+    walk = Walk(ResolvConf.read(resolv_conf), _RECORDS[family], notes, ares.ask)
     try:
         findings = await walk.search(host)
         found = _addresses(host, findings)

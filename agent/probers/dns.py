@@ -91,7 +91,7 @@ async def _ask_pod(options: DnsOptions, recorder: Recorder) -> tuple[Walk, Findi
     recorder.nameserver_is_target = True
     with recorder.phase(Phase.RESOLVE):
         conf = ResolvConf.read(options.resolv_conf)
-        walk = Walk(conf, [options.record], recorder, over_tcp=options.transport is Transport.TCP)
+        walk = Walk(conf, [options.record], recorder, ask, over_tcp=options.transport is Transport.TCP)
         (finding,) = await walk.search(options.name)
     return walk, finding
 

@@ -27,7 +27,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-BASE = ("aiohttp", "asyncpg", "prometheus_client", "structlog", "yaml")
+BASE = ("aiohttp", "aiodns", "asyncpg", "prometheus_client", "structlog", "yaml")
 """What the agent imports whichever library checks its configuration."""
 
 DURATION = r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)$"

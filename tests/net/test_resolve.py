@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import os
 import random
+import resource
+import selectors
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pycares
 import pytest
 
 from agent.failures import classify, names, network
 from agent.model import REASONS, Addresses, Fact, Family, Phase, Reason
-from agent.net.dns_exchange import _lost
+from agent.net import ares
+from agent.net.address import Address
+from agent.net.dns_exchange import Transport, lost
+from agent.net.dns_message import Question, RecordType, Reply
 from agent.net.resolve import ADDRESS_LIMIT, resolve
 from agent.prober import ProbeFailure, Recorder
 from tests.lab.leaks import held, nothing_leaks, repeat
@@ -33,7 +41,7 @@ from tests.lab.nameservers import (
     truncated,
     zone,
 )
-from tests.lab.netns import namespace
+from tests.lab.netns import SERVER_IP, namespace, two_hosts
 from tests.lab.targets import probe, target, verdict
 
 Compare = Callable[[Scenario], tuple[Lookup, Lookup]]
@@ -119,7 +127,6 @@ def scenario(query: str, resolv: str = KUBERNETES, **rest: Any) -> Scenario:
         ),
         pytest.param(scenario("other", servers={ONE: {"other.prod.svc.test": "SERVFAIL"}}), id="failure goes on"),
         pytest.param(scenario("other", servers={ONE: {"other.prod.svc.test": "REFUSED"}}), id="refusal ends it"),
-        pytest.param(scenario("other", servers={ONE: {"other.prod.svc.test": "FORMERR"}}), id="an error ends it"),
         pytest.param(scenario("single", servers={ONE: {"single.svc.test": "NOTIMP"}}), id="and as it is"),
         pytest.param(scenario("other", servers={ONE: {"*": "SERVFAIL"}}), id="failure everywhere"),
         pytest.param(scenario("other", servers={ONE: {"other.prod.svc.test": "silent"}}), id="silence ends the search"),
@@ -190,6 +197,15 @@ def test_one_lost_datagram_of_two_is_asked_for_again_as_by_libc(compare: Compare
     assert ours.asked == [[ONE, "db.prod.svc.test", record, "udp"] for record in ("A", "AAAA", "AAAA")]
 
 
+def test_an_error_ends_the_search_as_by_libc(compare: Compare) -> None:
+    """c-ares asks once more without EDNS where a question was not understood; libc has sent none."""
+    case = scenario("other", servers={ONE: {"other.prod.svc.test": "FORMERR"}})
+    libc, ours = compare(case)
+    both, rest = libc.asked[:2], libc.asked[2:]
+    assert ours.asked == [*both, *both, *rest]
+    assert ours.found == libc.found
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_addresses_are_ordered_as_by_libc(compare: Compare, seed: int) -> None:
     """Global, private, link-local and tunnelled ones in any order, on a host with all kinds of its own."""
@@ -213,27 +229,74 @@ async def test_every_lookup_reaches_the_wire_and_sees_a_changed_record(tmp_path:
         assert await look_up("db.test.", path) == ["10.0.0.2"]
 
 
-async def test_a_lookup_holds_one_socket_for_both_questions_and_no_thread(tmp_path: Path) -> None:
-    """One socket: the two datagrams take the way they take when libc sends them, so that what loses one shows here."""
-    both = asyncio.Event()
+async def test_a_lookup_holds_one_socket_for_both_questions_and_neither_thread_nor_inotify(tmp_path: Path) -> None:
+    """Inotify instances are 128 for all processes of a user on a node: the task's, too."""
+    arrived = asyncio.Event()
+    count = 20
 
-    async with nameserver(silent) as server:
-
-        async def count(query: Query) -> None:
-            if len(server.asked) == 2:
-                both.set()
-
-        server.script = count
+    async with nameserver(DB) as server:
         path = resolv_conf(tmp_path, server)
+        await look_up("db.test.", path)  # the library starts a thread, once, that takes away what was closed
+
+        async def notice(query: Query) -> None:
+            if len(server.asked) == 2 + 2 * count:
+                arrived.set()
+
+        server.script = notice
         before = held()
-        task = asyncio.create_task(look_up("db.test.", path))
-        await both.wait()
+        tasks = [asyncio.create_task(look_up("db.test.", path)) for _ in range(count)]
+        await arrived.wait()
         during = held()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-    assert during.sockets - before.sockets == during.descriptors - before.descriptors == 1
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    assert during.sockets - before.sockets == during.descriptors - before.descriptors == count
     assert during.threads == before.threads
+
+
+async def test_both_questions_of_a_lookup_leave_from_one_port_and_the_next_from_another(tmp_path: Path) -> None:
+    """The two datagrams take the way they take when libc sends them, so that what loses one of them shows here."""
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        sock.bind((loopback_ip(), 53))
+        path = resolv_conf(tmp_path, sock.getsockname()[0])
+        ports = []
+        for _ in range(2):
+            task = asyncio.create_task(look_up("db.test.", path))
+            ports.append([(await loop.sock_recvfrom(sock, 512))[1][1] for _ in range(2)])
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+    (one, other), (another, fourth) = ports
+    assert one == other
+    assert another == fourth
+    assert one != another
+
+
+async def test_waiting_for_an_answer_over_tcp_is_waiting(tmp_path: Path) -> None:
+    """Left to itself, aiodns watches the connection for being writable, which it always is, and uses all of the CPU."""
+    arrived = asyncio.Event()
+
+    async def keep(query: Query) -> None:
+        arrived.set()
+        await silent(query)
+
+    async with nameserver(by_transport(udp=truncated, tcp=keep)) as server:
+        task = asyncio.create_task(look_up("db.test.", resolv_conf(tmp_path, server)))
+        await arrived.wait()
+        loop: Any = asyncio.get_running_loop()
+        watched = [key.events for key in loop._selector.get_map().values()]
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert watched
+    assert not [events for events in watched if events & selectors.EVENT_WRITE]
+
+
+async def test_a_server_that_closes_after_one_answer_over_tcp_is_asked_again_for_the_other(tmp_path: Path) -> None:
+    async with nameserver(DB) as server:
+        path = resolv_conf(tmp_path, server, rest="options use-vc\n")
+        assert sorted(await look_up("db.test.", path)) == ["10.0.0.1", "2001:db8::1"]
+    assert {asked.transport for asked in server.asked} == {"tcp"}
 
 
 async def test_lookups_leave_nothing_behind(tmp_path: Path) -> None:
@@ -251,7 +314,7 @@ async def test_lookups_leave_nothing_behind(tmp_path: Path) -> None:
         await repeat(40, found)
         async with nothing_leaks():
             await repeat(500, found)
-            await repeat(500, cut_off)
+            await repeat(1000, cut_off)
 
 
 # --- keys -------------------------------------------------------------------------------------------------------------
@@ -345,6 +408,15 @@ async def test_attempts_and_timeout_are_those_of_resolv_conf(tmp_path: Path) -> 
 # --- reasons ----------------------------------------------------------------------------------------------------------
 
 
+async def garbage(query: Query) -> None:
+    """The right id, and then nothing that could be an answer."""
+    query.send(query.data[:2] + b"\x80")
+
+
+async def hanging_up(query: Query) -> None:
+    """Over TCP, the connection is closed without an answer."""
+
+
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
@@ -359,6 +431,8 @@ async def test_attempts_and_timeout_are_those_of_resolv_conf(tmp_path: Path) -> 
         (silent, Reason.TIMEOUT),
         (by_transport(udp=truncated, tcp=silent), Reason.TIMEOUT),
         (by_transport(udp=truncated, tcp=answering("SERVFAIL")), Reason.SERVER_FAILURE),
+        (by_transport(udp=truncated, tcp=hanging_up), Reason.CLOSED),
+        (garbage, Reason.PROTOCOL_ERROR),
     ],
 )
 async def test_reasons(tmp_path: Path, script: Script, reason: Reason) -> None:
@@ -370,6 +444,96 @@ async def test_reasons(tmp_path: Path, script: Script, reason: Reason) -> None:
     assert "expected the addresses of db.test., got " in outcome.failure.detail
     assert f"from {server.ip}:53 for db.test" in outcome.failure.detail
     assert {attempt["server"] for attempt in outcome.facts[Fact.DNS_ATTEMPTS]} == {f"{server.ip}:53"}
+
+
+@pytest.mark.parametrize(
+    ("hook", "rule"),
+    [
+        ("input", "udp dport 53 reject"),
+        ("input", "udp dport 53 reject with icmpx host-unreachable"),
+        ("input", "udp dport 53 reject with icmpx admin-prohibited"),
+        ("output", "udp dport 53 drop"),
+        ("no route", ""),
+    ],
+)
+def test_no_way_to_the_nameserver_is_unreachable_at_once(tmp_path: Path, hook: str, rule: str) -> None:
+    """As libc does, the socket asks the kernel for what routers say; c-ares alone would wait for the timeout."""
+    ip = "198.51.100.1" if hook == "no route" else SERVER_IP
+    path = resolv_conf(tmp_path, ip, rest="options timeout:30 attempts:1\n")
+    with two_hosts() as (client, server):
+        if rule:
+            (server if hook == "input" else client).filter(hook, rule)
+        outcome = client.probe_in_thread("tcp", address="db.test.:1", resolv_conf=path, timeout_seconds=20)
+    assert verdict(outcome) == "resolve/unreachable"
+    assert outcome.failure is not None
+    assert ("Network is unreachable" in outcome.failure.detail) == (hook == "no route")
+
+
+async def test_running_out_of_descriptors_is_no_fault_of_the_nameserver() -> None:
+    """c-ares has one code for a socket that cannot be had and for a nameserver that cannot be reached."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    spare: list[int] = []
+    question = Question("db.test", RecordType.A)
+    async with Nameserver(DB) as server:
+        address = Address(server.ip, server.port)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, soft), hard))
+        try:
+            with contextlib.suppress(OSError):
+                while True:
+                    spare.append(os.dup(0))
+            with pytest.raises(OSError, match="Too many open files"):
+                await ares.ask(address, [question], Recorder(), transport=Transport.UDP, patience_seconds=1)
+        finally:
+            for fd in spare:
+                os.close(fd)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_a_name_that_is_none_is_not_found(tmp_path: Path) -> None:
+    async with nameserver(DB) as server:
+        with pytest.raises(ProbeFailure, match="expected a name of DNS, got 'xxx") as caught:
+            await look_up(f"{'x' * 64}.test.", resolv_conf(tmp_path, server))
+    assert caught.value.reason is Reason.NAME_NOT_FOUND
+    assert server.asked == []
+
+
+async def test_attempts_show_truncation_as_far_as_it_can_be_seen(tmp_path: Path) -> None:
+    script = by_transport(udp=truncated, tcp=answering("SERVFAIL"))
+    async with nameserver(script) as server:
+        path = resolv_conf(tmp_path, server, rest="options attempts:1\n")
+        outcome = await probe("tcp", address="db.test.:1", resolv_conf=path, family="4")
+    (attempt,) = outcome.facts[Fact.DNS_ATTEMPTS]
+    assert attempt.pop("duration_seconds") > 0
+    assert attempt == {
+        "server": f"{server.ip}:53",
+        "name": "db.test",
+        "record": "A",
+        "transport": "udp",
+        "truncated": True,
+        "rcode": "SERVFAIL",
+    }
+
+
+async def test_a_nameserver_by_ipv6() -> None:
+    async with Nameserver(DB, ip="::1") as server:
+        (finding,) = await ares.ask(
+            Address("::1", server.port),
+            [Question("db.test", RecordType.AAAA)],
+            Recorder(),
+            transport=Transport.UDP,
+            patience_seconds=5,
+        )
+    assert isinstance(finding.seen, Reply)
+    assert finding.seen.records == ("2001:db8::1",)
+
+
+async def test_a_link_local_nameserver_keeps_its_interface() -> None:
+    written = ares._written(Address("fe80::1%lo", 53))
+    resolver = ares._Resolver([written], loop=asyncio.get_running_loop())
+    try:
+        assert resolver._channel.servers == ["[fe80::1]:53%lo"]
+    finally:
+        await resolver.close()
 
 
 @pytest.mark.parametrize("text", ["nameserver {ip}\n", ""])
@@ -423,6 +587,37 @@ def test_every_code_of_getaddrinfo_is_classified(name: str) -> None:
     assert "said libc" in failure.detail
 
 
+ABOUT_THE_CALL = {
+    "ARES_SUCCESS",
+    "ARES_EBADFAMILY",
+    "ARES_EBADFLAGS",
+    "ARES_EBADHINTS",
+    "ARES_EBADNAME",  # name_not_found, see above
+    "ARES_EBADQUERY",
+    "ARES_EBADSTR",
+    "ARES_ECANCELLED",
+    "ARES_EDESTRUCTION",
+    "ARES_EFILE",
+    "ARES_ENOMEM",
+    "ARES_ENONAME",
+    "ARES_ENOTINITIALIZED",
+    "ARES_ESERVICE",
+    "ARES_EADDRGETNETWORKPARAMS",  # Windows
+    "ARES_ELOADIPHLPAPI",  # Windows
+}
+"""Codes that speak of the call or of this process, not of the network."""
+
+
+@pytest.mark.parametrize(("code", "name"), sorted(pycares.errno.errorcode.items()))
+def test_every_code_of_c_ares_is_an_answer_or_says_why_there_is_none(code: int, name: str) -> None:
+    kinds = [code in ares.RCODES, code in ares.NO_ANSWERS, name in ABOUT_THE_CALL]
+    assert kinds.count(True) == 1
+    if code in ares.RCODES:
+        assert ares.RCODES[code] in names.BY_RCODE
+    if code in ares.NO_ANSWERS:
+        assert ares.NO_ANSWERS[code].reason in OF_THE_NETWORK | {Reason.PROTOCOL_ERROR}
+
+
 def test_every_reason_of_a_response_code_is_one_of_the_resolve_phase() -> None:
     assert set(names.BY_RCODE.values()) <= REASONS[Phase.RESOLVE]
 
@@ -437,6 +632,6 @@ def test_an_error_of_a_socket_is_a_reason_or_raised_as_it_is(number: int) -> Non
     known = network.classify(error, Phase.RESOLVE, {})
     if known is None:
         with pytest.raises(OSError, match="said the kernel"):
-            _lost(error)
+            lost(error)
     else:
-        assert _lost(error).reason in OF_THE_NETWORK
+        assert lost(error).reason in OF_THE_NETWORK
