@@ -1,4 +1,4 @@
-"""Real Postgres 15 servers, standbys and pgbouncers on ephemeral ports of loopback, run by the user `postgres`."""
+"""Real Postgres servers, standbys and pgbouncers on ephemeral ports of loopback, run by the user `postgres`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ import asyncpg
 from tests.lab.certificates import Certificate
 from tests.lab.misbehaving import refusing_port
 
-BIN = Path("/usr/lib/postgresql/15/bin")
+BIN = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name), default=Path())
+"""The programs of the newest version that is installed."""
 READY_SECONDS = 30.0
 PASSWORD = "correct horse battery staple"  # of every role
 DATABASE = "app"

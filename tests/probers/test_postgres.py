@@ -98,7 +98,7 @@ async def test_without_tls_there_is_no_tls_phase(postgres: Postgres, mode: str) 
 @pytest.mark.parametrize("mode", ["login", "query"])
 async def test_a_login_tells_the_version_and_the_role_of_the_server(postgres: Postgres, mode: str) -> None:
     outcome = await probe("postgres", **keys(postgres, mode))
-    assert str(outcome.facts[Fact.SERVER_VERSION]).startswith("15.")
+    assert outcome.facts[Fact.SERVER_VERSION] == postgres.psql("show server_version")
     assert outcome.facts[Fact.IN_RECOVERY] is False
 
 
@@ -549,10 +549,6 @@ async def test_no_thread_is_started(postgres: Postgres) -> None:
     before = threading.active_count()
     assert verdict(await probe("postgres", **keys(postgres, "query"))) == "success"
     assert threading.active_count() == before
-
-
-def test_the_lab_is_a_real_server(postgres: Postgres) -> None:
-    assert postgres.psql("select version()").startswith("PostgreSQL 15")
 
 
 # --- secrets ---

@@ -62,13 +62,13 @@ def keys(pooler: PgBouncer, mode: str, user: str = "probe", database: str = DATA
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_every_mode_works_through_a_pooler(pooler: PgBouncer, mode: str) -> None:
+async def test_every_mode_works_through_a_pooler(pooler: PgBouncer, upstream: Postgres, mode: str) -> None:
     outcome = await probe("postgres", **keys(pooler, mode))
     assert verdict(outcome) == "success", outcome.failure
     if mode == "query":
         # A pooler says which version is behind it, but not whether that is in recovery: it is asked.
         assert outcome.facts[Fact.IN_RECOVERY] is False
-        assert str(outcome.facts[Fact.SERVER_VERSION]).startswith("15.")
+        assert outcome.facts[Fact.SERVER_VERSION] == upstream.psql("show server_version")
 
 
 async def test_a_pooler_keeps_its_server_connections(pooler: PgBouncer) -> None:
@@ -136,7 +136,7 @@ async def test_what_a_pooler_says_in_words(
     address = f"postgresql://{user}@127.0.0.1:{plain.port}/{database}"
     outcome = await probe("postgres", dsn=address, mode="login", password=password)
     assert verdict(outcome) == expected
-    assert outcome.facts[Fact.SQLSTATE] == "08P01"
+    assert Fact.SQLSTATE in outcome.facts  # of 1.18, 08P01 for everything
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -214,6 +214,6 @@ async def test_the_console_of_a_pooler_can_be_logged_in_to(plain: PgBouncer) -> 
     """It has no transactions, so that its commands cannot be mode query."""
     outcome = await probe("postgres", **keys(plain, "login", database="pgbouncer"))
     assert verdict(outcome) == "success"
-    assert outcome.facts[Fact.SERVER_VERSION] == "1.18.0/bouncer"
+    assert str(outcome.facts[Fact.SERVER_VERSION]).endswith("/bouncer")
     outcome = await probe("postgres", **keys(plain, "query", database="pgbouncer"))
     assert verdict(outcome) == "verify/query_failed"
