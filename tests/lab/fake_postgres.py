@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import ssl
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from tests.lab.misbehaving import Server, until_closed
 
+SSL_REQUEST = struct.pack("!I", 80877103)
+CANCEL_REQUEST = struct.pack("!I", 80877102)
+"""How these begin, behind their length."""
 ASK_SCRAM = struct.pack("!I", 10) + b"SCRAM-SHA-256\0\0"
 AUTHENTICATION_OK = struct.pack("!I", 0)
 
@@ -51,32 +54,37 @@ async def read_startup(reader: asyncio.StreamReader) -> bytes:
     return await reader.readexactly(length - 4)
 
 
+async def say(
+    steps: Sequence[Step], reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, hang_up: bool = False
+) -> None:
+    """A server's part after a StartupMessage. Each step but the first waits until the client has said something.
+
+    Bytes are sent; a coroutine function gets the streams. Then it waits for the client to leave, or hangs up.
+    """
+    for number, step in enumerate(steps):
+        if number:
+            await reader.read(65536)
+        if isinstance(step, bytes):
+            writer.write(step)
+            await writer.drain()
+        else:
+            await step(reader, writer)
+    if not hang_up:
+        await until_closed(reader)
+
+
 def speaking(
     *steps: Step, ssl_answer: bytes = b"N", tls: ssl.SSLContext | None = None, hang_up: bool = False
 ) -> Server:
-    """Answers SSLRequest with `ssl_answer` (and makes the handshake, with `tls`), and a StartupMessage with the steps.
-
-    Each step but the first waits until the client has said something. Bytes are sent; a coroutine function gets the
-    streams. Then the server waits for the client to leave, or hangs up.
-    """
+    """Answers SSLRequest with `ssl_answer` (and a handshake, with `tls`), and a StartupMessage with the steps."""
 
     async def conversation(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        request = await read_startup(reader)
-        if request == struct.pack("!I", 80877103):
+        if await read_startup(reader) == SSL_REQUEST:
             writer.write(ssl_answer)
             await writer.drain()
             if tls is not None:
                 await writer.start_tls(tls)
             await read_startup(reader)
-        for number, step in enumerate(steps):
-            if number:
-                await reader.read(65536)
-            if isinstance(step, bytes):
-                writer.write(step)
-                await writer.drain()
-            else:
-                await step(reader, writer)
-        if not hang_up:
-            await until_closed(reader)
+        await say(steps, reader, writer, hang_up=hang_up)
 
     return Server(conversation)

@@ -14,7 +14,7 @@ from agent.prober import Recorder
 from agent.probers.postgres import PostgresProber
 from agent.runner import run
 from tests.lab.certificates import Certificates
-from tests.lab.fake_postgres import logged_in, read_startup, speaking
+from tests.lab.fake_postgres import CANCEL_REQUEST, SSL_REQUEST, logged_in, read_startup, speaking
 from tests.lab.leaks import nothing_leaks, repeat
 from tests.lab.misbehaving import Server
 from tests.lab.postgres import PASSWORD, Postgres, directory, eventually_async
@@ -186,13 +186,13 @@ async def test_a_cancel_request_goes_to_the_same_address_with_the_same_tls(certi
     cancelled = asyncio.Event()
 
     async def conversation(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        assert await read_startup(reader) == b"\x04\xd2\x16\x2f"
+        assert await read_startup(reader) == SSL_REQUEST
         writer.write(b"S")
         await writer.drain()
         await writer.start_tls(certificates.good.server_context())
         request = await read_startup(reader)
         requests.append((writer.get_extra_info("ssl_object") is not None, request))
-        if request.startswith(b"\x04\xd2\x16\x2e"):
+        if request.startswith(CANCEL_REQUEST):
             cancelled.set()
             return
         writer.write(logged_in())
@@ -217,5 +217,5 @@ async def test_a_cancel_request_goes_to_the_same_address_with_the_same_tls(certi
     assert login[0]
     assert cancel[0]
     # CancelRequest: the process and its key, as the server gave them out.
-    assert cancel[1] == b"\x04\xd2\x16\x2e" + (4711).to_bytes(4, "big") + (42).to_bytes(4, "big")
+    assert cancel[1] == CANCEL_REQUEST + (4711).to_bytes(4, "big") + (42).to_bytes(4, "big")
     assert list(notes.phases) == [Phase.CONNECT, Phase.TLS, Phase.LOGIN, Phase.REQUEST]
