@@ -1,12 +1,15 @@
 """How log events look and where they go. Configured once, by the command that runs.
 
 Events go to standard error: standard output belongs to what a command was asked for (`netprobe check --output json`),
-and Kubernetes collects both.
+and Kubernetes collects both. Whoever collects them may stall; the event loop, and with it the answer to SIGTERM, does
+not wait for that.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import select
 import sys
 from typing import TextIO
 
@@ -14,6 +17,53 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from agent.config.sections import LogFormat, LogLevel, LogOptions
+
+PIECE_BYTES = select.PIPE_BUF
+"""A pipe that has room at all has room for this much (pipe(7))."""
+PATIENCE_SECONDS = 0.05
+"""How long an event may wait for a reader that was quick enough so far: less than what counts as starvation."""
+
+
+class Unblocked(logging.Handler):
+    """Writes to a file descriptor that may be a full pipe: what finds no room in time is dropped, and counted."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._room = select.poll()
+        self._room.register(descriptor, select.POLLOUT)
+        self._dropped = 0
+        self._begun = False
+        """A line was cut off. Its rest must not run into the next one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one event, as much of it as there is room for."""
+        try:
+            lost = 0 if self._tell() and self._write(f"{self.format(record)}\n") else 1
+        except Exception:  # noqa: BLE001 - whoever logs has other things to do
+            self.handleError(record)
+        else:
+            self._dropped += lost
+
+    def _tell(self) -> bool:
+        """Say how much was dropped, if anything was."""
+        if self._dropped:
+            text = f"dropped {self._dropped} log events that nobody read in time"
+            record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, None, None)
+            if not self._write(f"{self.format(record)}\n"):
+                return False
+            self._dropped = 0
+        return True
+
+    def _write(self, line: str) -> bool:
+        data = ("\n" * self._begun + line).encode("utf-8", "backslashreplace")
+        for start in range(0, len(data), PIECE_BYTES):
+            # Who is known to be slow is not waited for.
+            if not self._room.poll(0 if self._dropped else PATIENCE_SECONDS * 1000):
+                return False
+            os.write(self._descriptor, data[start : start + PIECE_BYTES])
+            self._begun = start + PIECE_BYTES < len(data)
+        return True
 
 
 def configure(options: LogOptions, stream: TextIO | None = None) -> None:
@@ -34,7 +84,7 @@ def configure(options: LogOptions, stream: TextIO | None = None) -> None:
             _what_first,
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ]
-    handler = logging.StreamHandler(out)
+    handler = _handler(out)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=before,
@@ -58,6 +108,13 @@ def configure(options: LogOptions, stream: TextIO | None = None) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
+
+
+def _handler(out: TextIO) -> logging.Handler:
+    try:
+        return Unblocked(out.fileno())
+    except OSError:  # a buffer in memory, or standard error that is closed
+        return logging.StreamHandler(out)
 
 
 # Less the local variables of each frame, which it would show by default: a frame that holds a password, too.

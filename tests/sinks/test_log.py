@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -189,8 +190,41 @@ def test_a_reader_that_went_away_does_not_stop_probing(configured: Configure) ->
     logs.configure(LogOptions(), pipe)
     sink.write(outcome(target))
     sink.write(outcome(target, REFUSED))
-    with pytest.raises(BrokenPipeError):
-        pipe.close()
+    pipe.close()
+
+
+def test_a_reader_that_stalls_stops_nothing_and_learns_what_it_missed(configured: Configure) -> None:
+    """Standard error may be a pipe that nobody empties: a write would wait, and with it every probe and SIGTERM."""
+    configured()
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as reader, os.fdopen(writing, "w") as pipe:
+        logs.configure(LogOptions(), pipe)
+        log = structlog.get_logger("agent.test")
+        written = 1000
+        for number in range(written):
+            log.info("event", number=number, padding="x" * 5000)
+        os.set_blocking(reading, False)
+        read = reader.read()
+        log.info("again")
+        read += reader.read()
+    *lines, notice, last = [line for line in read.decode().splitlines() if line.endswith("}")]
+    assert json.loads(last)["event"] == "again"
+    assert [json.loads(line)["number"] for line in lines] == list(range(len(lines)))
+    assert 0 < len(lines) < written
+    assert json.loads(notice)["event"] == f"dropped {written - len(lines)} log events that nobody read in time"
+
+
+def test_events_longer_than_a_pipe_arrive_whole_where_somebody_reads(configured: Configure) -> None:
+    configured()
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as reader, os.fdopen(writing, "w") as pipe:
+        logs.configure(LogOptions(), pipe)
+        got: list[bytes] = []
+        thread = threading.Thread(target=lambda: got.append(reader.readline()))
+        thread.start()
+        structlog.get_logger("agent.test").info("event", text="é" * 200_000)
+        thread.join(60.0)
+    assert json.loads(got[0])["text"] == "é" * 200_000
 
 
 def test_configuring_twice_says_everything_once(configured: Configure) -> None:
