@@ -176,12 +176,12 @@ class _Asked:
             "record": question.record.value,
             "transport": transport.value,
         }
-        recorder.facts.setdefault(Fact.DNS_ATTEMPTS, []).append(self._entry)
         self._began = time.perf_counter()
         self._waited: float | None = None
-        self._seen: Reply | NoReply | None = None
+        self._seen: Reply | NoReply | BaseException = NoReply(Reason.TIMEOUT, "no answer")
         self.answer = resolver.query_dns(question.name, question.record.value)
         self.answer.add_done_callback(self._stop_clock)
+        recorder.facts.setdefault(Fact.DNS_ATTEMPTS, []).append(self._entry)
 
     def _stop_clock(self, _: object = None) -> None:
         if self._waited is None:
@@ -201,17 +201,16 @@ class _Asked:
         if isinstance(self._seen, Reply):
             self._entry["rcode"] = str(self._seen.rcode)
         else:
-            self._entry["error"] = (self._seen.reason if self._seen else Reason.INTERNAL).value
+            self._entry["error"] = (self._seen.reason if isinstance(self._seen, NoReply) else Reason.INTERNAL).value
         self._entry["truncated"] = self._truncated
 
     def finding(self) -> Finding:
         """What came of it. Raises what is no fault of the nameserver's."""
         seen = self._seen
-        if seen is None:
-            error = self.answer.exception()
-            if isinstance(error, ares.DNSError) and error.args[0] == ares.ARES_EBADNAME:
+        if isinstance(seen, BaseException):
+            if seen.args[:1] == (ares.ARES_EBADNAME,):
                 raise ProbeFailure(Reason.NAME_NOT_FOUND, f"expected a name of DNS, got {excerpt(self._question.name)}")
-            raise error or RuntimeError("asked for before the end")
+            raise seen
         if isinstance(seen, NoReply) and seen.reason is Reason.UNREACHABLE and not self._resolver.met:
             seen = _way_to(self._server)
         return Finding(self._server, self._question, seen, self._truncated)
@@ -220,13 +219,13 @@ class _Asked:
     def _truncated(self) -> bool:
         return self._transport is Transport.UDP and self._resolver.used_tcp
 
-    def _failed(self, error: BaseException) -> Reply | NoReply | None:
+    def _failed(self, error: BaseException) -> Reply | NoReply | BaseException:
         code: int = error.args[0] if isinstance(error, ares.DNSError) else ares.ARES_SUCCESS
         if code == ares.ARES_ECONNREFUSED and self._resolver.connected:
             return NO_ANSWERS[ares.ARES_EOF]
         if code in RCODES:
             return replace(_NOTHING, rcode=RCODES[code])
-        return NO_ANSWERS.get(code)
+        return NO_ANSWERS.get(code, error)
 
 
 _NOTHING = Reply(
