@@ -57,10 +57,12 @@ def spread(targets: Sequence[Target[Any]], pod: str) -> Mapping[str, Start]:
     """Where each target starts, by its name.
 
     Targets with the same interval divide it evenly among them, in an order that differs from pod to pod, and the whole
-    pattern is turned by a hash of the pod.
+    pattern is turned by a hash of the pod. So are the first runs, within their second: pods that are started together
+    do not begin with the same question.
     """
     gap = min(FIRST_RUNS_GAP_SECONDS, FIRST_RUNS_SECONDS / max(len(targets), 1))
-    first = {target.name: index * gap for index, target in enumerate(targets)}
+    turn = _fraction(pod, "first") * FIRST_RUNS_SECONDS
+    first = {target.name: (turn + index * gap) % FIRST_RUNS_SECONDS for index, target in enumerate(targets)}
     starts: dict[str, Start] = {}
     by_interval = sorted(targets, key=lambda target: target.interval_seconds)
     for interval, group in itertools.groupby(by_interval, key=lambda target: target.interval_seconds):
