@@ -222,6 +222,18 @@ async def test_a_duration_ends_it(host: Namespace, temporary: Path) -> None:
     assert left_in(temporary) == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+async def test_a_signal_while_servers_start_ends_it(host: Namespace, temporary: Path, number: signal.Signals) -> None:
+    """Whoever changes their mind at once gets the prompt back, and nothing is left."""
+    async with demo(host, temporary) as running:
+        await running.says("Starting servers")
+        running.process.send_signal(number)
+        assert await running.ended() == 0
+
+    assert processes(host) == []
+    assert left_in(temporary) == []
+
+
 async def test_postgres_ends_with_a_demo_that_is_killed(host: Namespace, temporary: Path) -> None:
     """Even where the demo cannot clean up, no process of its stays behind."""
     async with demo(host, temporary) as running:

@@ -134,8 +134,7 @@ class Database:
         try:
             output, _ = await process.communicate()
         finally:
-            if process.returncode is None:
-                process.kill()
+            await _kill(process)
         if process.returncode != 0:
             raise DatabaseLeftOut(f"initdb failed: {_last_line(output)}")
 
@@ -180,9 +179,15 @@ class Database:
                     async with asyncio.timeout(_STOPPED_WITHIN_SECONDS):
                         await process.wait()
             finally:
-                if process.returncode is None:
-                    process.kill()
+                await _kill(process)
         self._reservation.close()
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    """End a process that has not ended, and wait for that."""
+    if process.returncode is None:
+        process.kill()
+        await process.wait()
 
 
 def _binaries() -> Path:
