@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,7 +19,7 @@ from agent.config import Config
 from agent.config.targets import show_target
 from agent.lifecycle import signals, unless
 from agent.model import Outcome, Target
-from agent.prober import Prober, Recorder
+from agent.prober import PreparedProber, ProbeFailure, Recorder
 from agent.probers import PROBERS
 from agent.runner import run as run_once
 from agent.scheduler import Scheduler
@@ -33,6 +34,8 @@ from agent.starvation import Starvation, Throttling
 POD_UID_VARIABLE = "NETPROBE_POD_UID"
 READY_SECONDS = 10.0
 """After this the agent calls itself ready, whatever the targets do: a dead target must not look like a dead agent."""
+PREPARATION_SECONDS = 1.0
+"""How long the first runs wait for what can be made before them. Beyond that, a run makes what it needs."""
 DRAIN_SECONDS = 5.0
 """How long runs under way may go on after a SIGTERM: most need less, and a pod that has done its work should end."""
 EXIT_OK = 0
@@ -52,7 +55,9 @@ class Agent:
         self.metrics = Metrics(targets, detail=config.metrics.detail, starvation=self._starvation)
         self.status = StatusSink(targets)
         self._sinks: Sequence[Sink] = (self.metrics, self.status, LogSink(targets))
-        self._probers: Mapping[str, Prober] = {kind: PROBERS[kind].prober() for kind in {t.type for t in targets}}
+        self._probers: Mapping[str, PreparedProber] = {
+            kind: PROBERS[kind].prober() for kind in {t.type for t in targets}
+        }
         self._scheduler = Scheduler(
             targets,
             self._probe,
@@ -75,6 +80,7 @@ class Agent:
         """Listen, then probe. Raises CannotListen, with nothing left behind."""
         await self._server.start(self._config.server.listen)
         self._ready_at = asyncio.get_running_loop().time() + READY_SECONDS
+        await self._prepare()
         self._starvation.lag.start()
         self._scheduler.start()
         _log.info("agent_started", version=__version__, url=self.url, targets=len(self._config.targets))
@@ -102,6 +108,17 @@ class Agent:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    async def _prepare(self) -> None:
+        """Build TLS contexts now: within a run they would count as time of its network, and of its neighbours'."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + PREPARATION_SECONDS
+        for target in self._config.targets:
+            with suppress(ProbeFailure):  # the run will say it
+                self._probers[target.type].prepare(target)
+            await asyncio.sleep(0)
+            if loop.time() > until:
+                return
 
     async def _probe(self, target: Target[Any]) -> Outcome:
         recorder = Recorder()

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import json
+import os
+import select
 import signal
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -21,7 +25,7 @@ from agent.model import Phase, Reason, Target
 from agent.probers import PROBERS
 from agent.server import CannotListen
 from tests.lab.agents import config, eventually, running
-from tests.lab.command import netprobe
+from tests.lab.command import PATIENCE_SECONDS, netprobe, started
 from tests.lab.http_client import request
 from tests.lab.leaks import nothing_leaks
 from tests.lab.misbehaving import Server, echoing, refusing_port, silent
@@ -182,6 +186,27 @@ async def test_ready_means_a_first_result_of_every_target_or_time_enough(monkeyp
     assert waited >= 0.9
 
 
+async def test_tls_contexts_exist_before_the_first_run(tmp_path: Path) -> None:
+    """Making one takes longer than most probes: the first run of each target would look slow.
+
+    One that cannot be made is that target's failure and nobody else's.
+    """
+
+    def contexts() -> int:
+        return sum(isinstance(thing, ssl.SSLContext) for thing in gc.get_objects())
+
+    unusable = target("unusable", address="127.0.0.1:1", tls={"ca_file": str(tmp_path / "absent")}, interval=60.0)
+    usable = target("usable", address="127.0.0.1:1", tls={}, interval=60.0)
+    agent = Agent(config(unusable, usable))
+    before = contexts()
+    await agent.start()
+    try:
+        assert agent.status.waiting == ["unusable", "usable"]
+        assert contexts() == before + 1
+    finally:
+        await agent.aclose()
+
+
 async def test_an_agent_without_targets_is_ready() -> None:
     async with Agent(config()) as agent:
         for path in ("/readyz", "/healthz", "/startupz", "/metrics", "/targets"):
@@ -324,6 +349,31 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         assert await agent.ended() == 0
         await agent.event("agent_forced")
         assert not [event for event in agent.events if event["event"] == "agent_stopped"]
+
+
+async def test_a_log_that_nobody_reads_keeps_it_neither_from_working_nor_from_ending(tmp_path: Path) -> None:
+    """Whoever collects standard error may stall for longer than a pod has to end."""
+    file = tmp_path / "netprobe.yaml"
+    names = "".join(f"  - {{name: t{number}, type: tcp, address: '127.0.0.1:1'}}\n" for number in range(200))
+    file.write_text(f"log: {{level: debug}}\ndefaults: {{interval: 1s, timeout: 1s}}\ntargets:\n{names}")
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb", buffering=0) as reader, os.fdopen(writing, "wb") as writer:
+        async with started("run", "--config", str(file), "--listen", "127.0.0.1:0", stderr=writer.fileno()) as process:
+            first = await asyncio.to_thread(reader.readline)
+            url = json.loads(first)["url"]
+
+            async def full() -> bool:
+                return not select.select([], [writer], [], 0)[1]
+
+            await eventually(full, "a full pipe")
+
+            async def alive() -> bool:
+                return (await request(url + "/healthz")).status == 200
+
+            await eventually(alive, "an answer")
+            process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                assert await process.wait() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
