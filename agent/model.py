@@ -248,7 +248,7 @@ class Fact(StrEnum):
     TLS_DECLINED = "tls_declined"
     """bool: whether the database offers no TLS; absent where it was not asked."""
     UNENCRYPTED_REFUSAL = "unencrypted_refusal"
-    """str: with `sslmode: allow`, what the database said to the connection without TLS, before one with TLS was made."""
+    """str: with `sslmode: allow`, what the database said to the connection without TLS, before it was asked for TLS."""
     SERVER_SIGNATURE = "server_signature"
     """str: the first bytes a TCP dialogue received, printable."""
 

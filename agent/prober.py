@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from agent.model import DETAIL_LIMIT, Fact, Failure, Phase, Reason, Target
+from agent.model import DETAIL_LIMIT, Fact, Failure, Phase, Reason, Secret, Target
 
 
 class ProbeFailure(Exception):  # noqa: N818 - the vocabulary's word for it
@@ -39,6 +40,8 @@ class Recorder:
         """Says what is waited for and what has come so far, `expected …, got …`: the sentence of a timeout."""
         self.nameserver_is_target = False
         """The nameservers themselves are what is probed, so that they can show that they cannot be reached."""
+        self.secrets: list[Secret] = []
+        """Those the run uses beside the target's own, such as a password the environment holds for a proxy."""
         self.attempts: list[tuple[Recorder, Failure | None]] = []
         """Where a run makes several attempts: the notebook and the result of each."""
 
@@ -73,11 +76,12 @@ class Recorder:
         return Recorder(self._clock)
 
     def adopt(self, child: Recorder) -> None:
-        """Add a finished child's times and facts to this notebook."""
+        """Add a finished child's times, facts and secrets to this notebook."""
         for phase, seconds in child.phases.items():
             self._seconds[phase] = self._seconds.get(phase, 0.0) + seconds
             self._last = phase
         self.facts.update(child.facts)
+        self.secrets += child.secrets
 
 
 class Prober(Protocol):
@@ -95,6 +99,15 @@ class PreparedProber(Prober, Protocol):
 
     def prepare(self, target: Target[Any]) -> None:
         """Build what runs of a target share: TLS contexts, 20 to 40 ms of CPU each. Raises what a run would raise."""
+
+
+LISTED = 32
+"""How many items of a list that a peer made a fact holds at most."""
+
+
+def listed(items: Iterable[str]) -> list[str]:
+    """What a peer sent as a list, as a fact holds it: a message has room for thousands, and for one of 64 KiB."""
+    return [item[:DETAIL_LIMIT] + "…" * (len(item) > DETAIL_LIMIT) for item in itertools.islice(items, LISTED)]
 
 
 def excerpt(data: bytes | str, limit: int = 60) -> str:

@@ -33,7 +33,7 @@ async def run(
     failure = await _observe(prober.probe(target, recorder), target, recorder)
     if target.negative:
         failure = _turn_round(target, failure, recorder)
-    redact_facts(recorder.facts, target)
+    redact_facts(recorder.facts, target, recorder.secrets)
     return Outcome(
         target=target,
         started_at=started_at,

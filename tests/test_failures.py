@@ -19,8 +19,8 @@ import pytest
 
 import agent
 from agent.failures import CLASSIFIERS, PROOF_OF_ABSENCE, classify, redact, redact_facts, timed_out
-from agent.model import DETAIL_LIMIT, REASONS, Fact, Failure, Phase, Reason
-from agent.prober import ProbeFailure, Recorder
+from agent.model import DETAIL_LIMIT, REASONS, Fact, Failure, Phase, Reason, Secret
+from agent.prober import ProbeFailure, Recorder, excerpt
 from tests.lab.targets import target
 
 TARGET = target("tcp", address="db.test:5432", timeout_seconds=3.0)
@@ -460,6 +460,29 @@ def test_a_secret_that_the_limit_would_cut_is_hidden_before() -> None:
     padding = "x" * (DETAIL_LIMIT - 8)
     found = classify(ProbeFailure(Reason.RESET, f"{padding}correct horse"), SECRETIVE, recorder_in(Phase.LOGIN))
     assert "corr" not in found.detail
+
+
+@pytest.mark.parametrize("shown", ["'say: correct h…'", "'correct hors…' and more", "a 'corr…'"])
+def test_half_a_secret_that_an_excerpt_has_cut_is_in_no_sentence(shown: str) -> None:
+    found = classify(ProbeFailure(Reason.PROTOCOL_ERROR, f"got {shown}"), SECRETIVE, recorder_in(Phase.LOGIN))
+    assert "corr" not in found.detail
+    assert "***…" in found.detail
+
+
+def test_a_secret_is_found_in_a_quotation() -> None:
+    quoted = target("postgres", dsn="postgresql://probe@db.test/app", password="back\\slash", mode="login")
+    failed = ProbeFailure(Reason.PROTOCOL_ERROR, "got " + excerpt("say back\\slash"))
+    assert classify(failed, quoted, recorder_in(Phase.LOGIN)).detail == "got 'say ***'"
+
+
+def test_a_secret_that_the_run_itself_found_is_in_no_sentence_and_no_fact() -> None:
+    recorder = recorder_in(Phase.PROXY)
+    recorder.secrets.append(Secret("hunter22"))
+    found = classify(ProbeFailure(Reason.AUTH_REQUIRED, "got: hunter22"), SECRETIVE, recorder)
+    assert found.detail == "got: ***"
+    facts: dict[Fact, object] = {Fact.HTTP_REDIRECTS: [{"url": "http://x/hunter22"}]}
+    redact_facts(facts, SECRETIVE, recorder.secrets)
+    assert facts == {Fact.HTTP_REDIRECTS: [{"url": "http://x/***"}]}
 
 
 def test_a_secret_is_in_no_fact() -> None:

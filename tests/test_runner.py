@@ -207,6 +207,21 @@ async def succeeding(recorder: Recorder) -> None:
         (raising(ProbeFailure(Reason.NAME_NOT_FOUND, "no"), Phase.RESOLVE), "success", "resolve/name_not_found"),
         (raising(ProbeFailure(Reason.SERVER_FAILURE, "no"), Phase.RESOLVE), "resolve/server_failure", None),
         (raising(ZeroDivisionError(), Phase.CONNECT), "connect/internal", None),
+        # A proxy on the way: that it is down, or wants credentials, says nothing about what lies behind it.
+        (raising(ConnectionRefusedError(111, ""), Phase.CONNECT, proxy="http://p"), "connect/refused", None),
+        (
+            raising(ProbeFailure(Reason.NAME_NOT_FOUND, "no"), Phase.RESOLVE, proxy="http://p"),
+            "resolve/name_not_found",
+            None,
+        ),
+        (raising(ProbeFailure(Reason.NOT_TLS, "plain"), Phase.TLS, proxy="https://p"), "tls/not_tls", None),
+        (
+            raising(ProbeFailure(Reason.AUTH_REQUIRED, "407"), Phase.PROXY, proxy="http://p"),
+            "proxy/auth_required",
+            None,
+        ),
+        (raising(ProbeFailure(Reason.REFUSED, "503"), Phase.PROXY, proxy="http://p"), "success", "proxy/refused"),
+        (raising(EOFError(), Phase.REQUEST, proxy="http://p"), "success", "request/closed"),
     ],
 )
 async def test_a_target_that_must_not_be_reachable(asking: Asking, expected: str, blocked_by: str | None) -> None:

@@ -7,12 +7,12 @@ there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from agent.failures import http, names, network, postgres, tls
 from agent.failures.cause import Cause, Classifier
-from agent.model import REASONS, Fact, Failure, Phase, Reason, Target
+from agent.model import REASONS, Fact, Failure, Phase, Reason, Secret, Target
 from agent.prober import ProbeFailure, Recorder, shorten
 
 CLASSIFIERS: tuple[Classifier, ...] = (tls.classify, names.classify, http.classify, postgres.classify, network.classify)
@@ -32,7 +32,7 @@ def classify(error: BaseException, target: Target[Any], recorder: Recorder) -> F
 
 def _sentence(detail: str, target: Target[Any], recorder: Recorder) -> str:
     where = f"{recorder.at}: " if recorder.at else ""
-    return shorten(redact(where + detail, target))
+    return shorten(redact(where + detail, target, recorder.secrets))
 
 
 def _cause(error: BaseException, phase: Phase, facts: Mapping[Fact, Any]) -> Cause:
@@ -70,31 +70,46 @@ _WAITED_FOR: Mapping[Phase, str] = {
 }
 
 
-def redact(text: str, target: Target[Any]) -> str:
-    """The text without any secret of the target."""
-    return _without(text, _revealed(target))
+def redact(text: str, target: Target[Any], more: Iterable[Secret] = ()) -> str:
+    """The text without any secret of the target, nor any of some more."""
+    return _without(text, _revealed(target, more))
+
+
+_TELLING_CHARACTERS = 4
+"""Fewer characters of a secret tell nothing."""
 
 
 def _without(text: str, secrets: tuple[str, ...]) -> str:
     for secret in secrets:
         text = text.replace(secret, "***")
+    *cut, rest = text.split("…")  # where an excerpt ends, half a secret may stand
+    return "…".join([*(_without_beginning(piece, secrets) for piece in cut), rest])
+
+
+def _without_beginning(text: str, secrets: tuple[str, ...]) -> str:
+    """The text without the beginning of a secret that is its end."""
+    for secret in secrets:
+        for length in range(min(len(secret), len(text)), _TELLING_CHARACTERS - 1, -1):
+            if text.endswith(secret[:length]):
+                return f"{text[:-length]}***"
     return text
 
 
-def _revealed(target: Target[Any]) -> tuple[str, ...]:
-    """The target's secrets, those that contain another one first."""
+def _revealed(target: Target[Any], more: Iterable[Secret]) -> tuple[str, ...]:
+    """Secrets, as they are and as a quotation shows them, those that contain another one first."""
     values = set()
-    for secret in target.options.secrets:
+    for secret in (*target.options.secrets, *more):
         try:
-            values.add(secret.reveal())
+            value = secret.reveal()
         except (OSError, UnicodeDecodeError):
             continue
+        values |= {value, repr(value)[1:-1]}
     return tuple(sorted(values - {""}, key=len, reverse=True))
 
 
-def redact_facts(facts: dict[Fact, Any], target: Target[Any]) -> None:
-    """Take every secret of the target out of the facts: a server may say back what it was told."""
-    secrets = _revealed(target)
+def redact_facts(facts: dict[Fact, Any], target: Target[Any], more: Iterable[Secret] = ()) -> None:
+    """Take every secret out of the facts, as `redact` does: a server may say back what it was told."""
+    secrets = _revealed(target, more)
     if secrets:
         facts.update({fact: _redacted(value, secrets) for fact, value in facts.items()})
 
@@ -147,6 +162,8 @@ def proves_absence(failure: Failure, recorder: Recorder) -> bool:
     """Whether a failure shows that a target cannot be reached."""
     if recorder.nameserver_is_target and failure.phase is Phase.RESOLVE:
         return failure.reason in _UNANSWERED
+    if _before_the_proxy_was_asked(failure, recorder):
+        return False
     return failure.reason in PROOF_OF_ABSENCE.get(failure.phase, frozenset()) and _SPOKEN.isdisjoint(recorder.facts)
 
 
@@ -154,5 +171,17 @@ def proves_presence(failure: Failure, recorder: Recorder) -> bool:
     """Whether a failure shows that a target can be reached, since it answered. Some failures show neither."""
     if failure.phase is Phase.TLS and Phase.TLS not in recorder.phases:
         return False  # a file of ours that could not be used: nothing was asked
-    unknown = failure.reason is Reason.INTERNAL or failure.phase is Phase.RESOLVE
-    return not unknown and not proves_absence(failure, recorder)
+    # What a proxy says, one that wants credentials for example, is not said by the target.
+    unknown = failure.reason is Reason.INTERNAL or failure.phase in {Phase.RESOLVE, Phase.PROXY}
+    if unknown or _before_the_proxy_was_asked(failure, recorder):
+        return False
+    return not proves_absence(failure, recorder)
+
+
+def _before_the_proxy_was_asked(failure: Failure, recorder: Recorder) -> bool:
+    """Whether a failure is about the way to a proxy, and so says nothing about what lies behind it."""
+    if Fact.PROXY not in recorder.facts:
+        return False
+    return failure.phase in {Phase.RESOLVE, Phase.CONNECT} or (
+        failure.phase is Phase.TLS and Phase.PROXY not in recorder.phases
+    )

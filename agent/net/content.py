@@ -19,7 +19,7 @@ class Content:
 
     def __init__(self, coding: str, limit_bytes: int) -> None:
         """`coding` is the value of Content-Encoding. Raises ProbeFailure for one that was not asked for."""
-        self._window = _window_of(coding.strip().lower())
+        self._window = _window_of(coding)
         self._limit = limit_bytes
         self._inflater: zlib._Decompress | None = None
         self._undecided = b""
@@ -71,11 +71,12 @@ def _has_zlib_header(data: bytes) -> bool:
 
 
 def _window_of(coding: str) -> int:
-    if coding in {"", "identity"}:
+    name = coding.strip().lower()
+    if name in {"", "identity"}:
         return 0
-    if coding in {"gzip", "x-gzip"}:
+    if name in {"gzip", "x-gzip"}:
         return _GZIP
-    if coding == "deflate":
+    if name == "deflate":
         return _ZLIB
     raise ProbeFailure(
         Reason.PROTOCOL_ERROR,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpResponseParser
-from aiohttp.http_exceptions import HttpProcessingError, PayloadEncodingError
+from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, PayloadEncodingError
 from aiohttp.streams import StreamReader as Payload
 from multidict import CIMultiDictProxy
 
@@ -21,6 +21,8 @@ from agent.net.connect import Stream
 LINE_LIMIT_BYTES = 8190
 """The longest status line or header, as in Apache's httpd."""
 HEADERS_LIMIT = 128
+HEAD_LINES_LIMIT = 8 * HEADERS_LIMIT
+"""Lines up to the end of the final head: empty ones before it and informational answers count."""
 _READ_BYTES = 64 * 1024
 # What one read can hold never reaches this, so that the parser never has to pause.
 _PAYLOAD_LIMIT_BYTES = 16 * _READ_BYTES
@@ -77,6 +79,7 @@ class Answer:
 
         Raises aiohttp.http_exceptions.HttpProcessingError, EOFError, OSError.
         """
+        lines = 0
         while True:
             data = await self._stream.read(_READ_BYTES)
             if not data:
@@ -85,10 +88,13 @@ class Answer:
             # A line at a time: what follows the head must not be read as a part of it, see read().
             while begin < len(data):
                 end = data.find(b"\n", begin) + 1 or len(data)
+                lines += 1
+                if lines > HEAD_LINES_LIMIT:
+                    raise BadHttpMessage(f"more than {HEAD_LINES_LIMIT} lines before the end of its head")
                 messages, _, _ = self._parser.feed_data(data[begin:end])
                 begin = end
                 for message, payload in messages:
-                    if message.code < 200 and message.code != _SWITCHING_PROTOCOLS:  # noqa: PLR2004 - 1xx
+                    if 100 <= message.code < 200 and message.code != _SWITCHING_PROTOCOLS:  # noqa: PLR2004 - 1xx
                         continue
                     self._payload, self._rest = payload, data[begin:]
                     version = f"{message.version.major}.{message.version.minor}"
@@ -119,6 +125,7 @@ class Answer:
                 return piece
             if payload.is_eof():
                 return b""
+            await asyncio.sleep(0)  # what has arrived is read without waiting, and unpacking it takes its time
             self._rest = await self._stream.read(_READ_BYTES)
             if not self._rest:
                 self._end()

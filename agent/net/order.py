@@ -9,6 +9,11 @@ from collections.abc import Sequence
 _Key = tuple[bool, bool, bool, int, int, int]
 
 
+ORDERED = 64
+"""How many addresses are put in order at most, the first ones: an answer over TCP has room for thousands, and to ask
+for a route to each of them would hold up every other run."""
+
+
 def _table(*rows: tuple[str, int]) -> tuple[tuple[ipaddress.IPv6Network, int], ...]:
     return tuple((ipaddress.IPv6Network(prefix), value) for prefix, value in rows)
 
@@ -33,8 +38,10 @@ _SOME_PORT = 9
 
 
 def ordered(ips: Sequence[str]) -> list[str]:
-    """The addresses, the best first; equally good ones stay in the order they came in."""
-    return sorted(ips, key=_key) if len(ips) > 1 else list(ips)
+    """The addresses, the best first; equally good ones, and those beyond ORDERED, stay in the order they came in."""
+    if len(ips) == 1:
+        return list(ips)
+    return [*sorted(ips[:ORDERED], key=_key), *ips[ORDERED:]]
 
 
 def _key(ip: str) -> _Key:

@@ -38,7 +38,8 @@ class SystemLookups:
         def look_up() -> None:
             found: list[str] | OSError
             try:
-                infos = socket.getaddrinfo(name, None, family=family, type=socket.SOCK_STREAM)
+                # As bytes: what Python's codec for names refuses (the root) would end the thread without an answer.
+                infos = socket.getaddrinfo(name.encode("ascii"), None, family=family, type=socket.SOCK_STREAM)
                 # glibc gives 127.0.0.1 twice where /etc/hosts has localhost for ::1 as well, as Debian's has.
                 found = list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in infos))
             except OSError as error:

@@ -17,7 +17,7 @@ from typing import Any
 from agent.keys import BOOLEAN, HOST, PATH, Check, choice, key
 from agent.model import Fact, Phase, Reason
 from agent.net.connect import Stream
-from agent.prober import ProbeFailure, Recorder, excerpt
+from agent.prober import ProbeFailure, Recorder, excerpt, listed
 
 # asyncio gives up a handshake after 60 s on its own; the run's deadline is the only one that counts.
 _NO_HANDSHAKE_LIMIT_SECONDS = 86_400.0
@@ -282,7 +282,7 @@ def _record_chain(chain: list[Mapping[str, Any]], recorder: Recorder) -> None:
         {
             Fact.CERTIFICATE_SUBJECT: entries[0]["subject"],
             Fact.CERTIFICATE_ISSUER: entries[0]["issuer"],
-            Fact.CERTIFICATE_NAMES: [_alternative(value) for _, value in leaf.get("subjectAltName", ())],
+            Fact.CERTIFICATE_NAMES: listed(_alternative(value) for _, value in leaf.get("subjectAltName", ())),
             Fact.CERTIFICATE_CHAIN: entries,
         }
     )

@@ -20,6 +20,10 @@ STEPS_LIMIT = 32
 _LENGTH_LIMIT = 64 * 1024
 _MASKED_WORD_BYTES = 4
 """Shorter words of what was sent are no secrets, and hiding them would make every reply unreadable."""
+_MASKED_PART_BYTES = 3
+"""Shorter parts of a word tell too little of it."""
+_EXCERPT_BYTES = 240
+"""More than an excerpt shows, be it in characters of four bytes."""
 
 
 class Payload(bytes):
@@ -258,11 +262,24 @@ class Dialogue:
         return ProbeFailure(Reason.UNEXPECTED_REPLY, f"expected {wanted}, got {got}", phase=Phase.VERIFY)
 
     def _seen(self, data: bytes | bytearray) -> str:
-        """An excerpt of what the peer said, without what it repeats of what we said."""
+        """An excerpt of what the peer said, without what it repeats of what we said.
+
+        A step, a segment or a limit may have cut words off at both ends: their parts are left out as well.
+        """
         shown = bytes(data)
         for word in self._said:
             shown = shown.replace(word, b"***")
-        return excerpt(shown)
+        if len(shown) >= _MASKED_PART_BYTES and any(shown[:_EXCERPT_BYTES] in word for word in self._said):
+            return excerpt(b"***")
+        ends = max((n for word in self._said for n in _parts(word) if shown.endswith(word[:n])), default=0)
+        shown = shown[: len(shown) - ends] + b"***" * (ends > 0)
+        begins = max((n for word in self._said for n in _parts(word) if shown.startswith(word[-n:])), default=0)
+        return excerpt(b"***" * (begins > 0) + shown[begins:])
+
+
+def _parts(word: bytes) -> range:
+    """The lengths of the parts of a word that would tell something."""
+    return range(_MASKED_PART_BYTES, min(len(word), _EXCERPT_BYTES))
 
 
 def _words(steps: Sequence[Step]) -> tuple[bytes, ...]:

@@ -18,23 +18,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from agent.keys import HostPort
-from agent.model import DETAIL_LIMIT, Addresses, Fact, Family, Phase, Reason, Target
+from agent.model import Addresses, Fact, Family, Phase, Reason, Target
 from agent.net.dns_exchange import Finding, Transport, ask
 from agent.net.dns_message import Question, Rcode, RecordType, Reply
 from agent.net.dns_walk import Walk
 from agent.net.resolvconf import ResolvConf
 from agent.net.resolve import resolve
 from agent.net.system_lookup import SystemLookups
-from agent.prober import ProbeFailure, Recorder, shorten
+from agent.prober import ProbeFailure, Recorder, listed, shorten
 from agent.probers.dns_options import AnswerPattern, DnsExpect, DnsOptions, Resolver
 
 SURVEY_SECONDS = 1.0
 """How long a nameserver is waited for that libc would not have asked. resolv.conf's 5 s would make a run with a dead
 spare look like one that met the resolver's retry."""
-
-
-ANSWERS_SHOWN = 32
-"""How many answers a fact holds at most. All of them are compared with what is expected."""
 
 
 class DnsProber:
@@ -58,7 +54,8 @@ class DnsProber:
                     _judge(finding, options, recorder)
                 finally:
                     left = target.timeout_seconds - (time.perf_counter() - began)
-                    await _survey(walk, finding, recorder, patience_seconds=min(SURVEY_SECONDS, left / 2))
+                    # Three messages at most, one after the other: as it is, without EDNS, over TCP.
+                    await _survey(walk, finding, recorder, patience_seconds=min(SURVEY_SECONDS, left / 4))
             case HostPort() as server:
                 _judge(await _ask_server(server, options, recorder), options, recorder)
 
@@ -78,7 +75,7 @@ class DnsProber:
                 if error.args[0] != socket.EAI_NONAME or Rcode.NXDOMAIN not in expect.rcodes:
                     raise
                 return
-            recorder.facts[Fact.DNS_ANSWERS] = _listed(answers)
+            recorder.facts[Fact.DNS_ANSWERS] = listed(answers)
         with recorder.phase(Phase.VERIFY):
             if Rcode.NOERROR not in expect.rcodes:
                 raise ProbeFailure(
@@ -125,7 +122,7 @@ def _judge(finding: Finding, options: DnsOptions, recorder: Recorder) -> None:
             Fact.DNS_RCODE: str(seen.rcode),
             Fact.DNS_TRUNCATED: finding.truncated,
             Fact.DNS_AUTHENTICATED: seen.authenticated,
-            Fact.DNS_ANSWERS: _listed(seen.records),
+            Fact.DNS_ANSWERS: listed(seen.records),
         }
     )
     if seen.ttl_seconds is not None:
@@ -140,11 +137,6 @@ def _judge(finding: Finding, options: DnsOptions, recorder: Recorder) -> None:
             raise ProbeFailure(Reason.UNEXPECTED_ANSWER, f"expected {_wanted(options)}, got {_shown(finding)}")
         if seen.rcode == Rcode.NOERROR:
             _verify(seen.records, options)
-
-
-def _listed(answers: Sequence[str]) -> list[str]:
-    """Answers as a fact holds them: a message has room for thousands, and for one of 64 KiB."""
-    return [answer[:DETAIL_LIMIT] + "…" * (len(answer) > DETAIL_LIMIT) for answer in answers[:ANSWERS_SHOWN]]
 
 
 def _shown(finding: Finding) -> str:
@@ -213,6 +205,6 @@ def _said(other: Finding, finding: Finding) -> dict[str, Any]:
     return {
         "server": str(other.server),
         "rcode": str(seen.rcode),
-        "answers": _listed(seen.records),
+        "answers": listed(seen.records),
         "same_answer": same,
     }

@@ -51,7 +51,7 @@ class HttpProber:
 
     async def probe(self, target: Target[HttpOptions], recorder: Recorder) -> None:
         options = target.options
-        endpoint = _endpoint(options.url, self._proxy_for(options.url, options))
+        endpoint = self._way(options.url, options, recorder)[1]
         addresses = await _resolve(endpoint, options, options.addresses, recorder)
 
         async def attempt(address: Address, notes: Recorder) -> None:
@@ -74,13 +74,10 @@ class HttpProber:
         notes.facts[Fact.HTTP_REDIRECTS] = hops
         jar: CookieJar | None = None
         while True:
-            proxy = self._proxy_for(request.url, options)
-            endpoint = _endpoint(request.url, proxy)
+            proxy, endpoint = self._way(request.url, options, notes)
             if endpoint.host not in chosen:
                 (address,) = await _resolve(endpoint, options, Addresses.FIRST, notes)
                 chosen[endpoint.host] = address.ip
-            if proxy is not None:
-                notes.facts[Fact.PROXY] = str(proxy)
             async with await connect(Address(chosen[endpoint.host], endpoint.port), notes) as stream:
                 await self._secure(stream, request.url, proxy, options, notes)
                 with notes.phase(Phase.REQUEST):
@@ -89,11 +86,11 @@ class HttpProber:
                     head = await answer.head()
                 notes.facts[Fact.HTTP_STATUS_CODE] = head.status
                 notes.facts[Fact.HTTP_VERSION] = head.version
-                if proxy is not None:
+                if proxy is not None and request.url.scheme != _SECURE:
                     demand_credentials(proxy, head, notes)
                 location = head.headers.get("Location") if head.status in _REDIRECTS else None
                 if location is None or not options.max_redirects:
-                    await _judge(target, answer, head, partial(_masked, target=target, proxy=proxy), notes)
+                    await _judge(target, answer, head, partial(redact, target=target, more=notes.secrets), notes)
                     return
             hops.append({"url": printable(request.url), "status": head.status})
             following = _join(request.url, location)
@@ -107,10 +104,16 @@ class HttpProber:
             for fact in _OF_ONE_HOP:
                 notes.facts.pop(fact, None)
 
-    def _proxy_for(self, url: URL, options: HttpOptions) -> ProxyServer | None:
+    def _way(self, url: URL, options: HttpOptions, notes: Recorder) -> tuple[ProxyServer | None, HostPort]:
+        """The proxy that leads to a URL, if any, and what to connect to."""
+        proxy = options.proxy if isinstance(options.proxy, ProxyServer) else None
         if options.proxy is ProxyMode.ENVIRONMENT:
-            return self._environment.proxy_for(url)
-        return options.proxy if isinstance(options.proxy, ProxyServer) else None
+            proxy = self._environment.proxy_for(url)
+        if proxy is None:
+            return None, HostPort(host_of(url), port_of(url))
+        notes.facts[Fact.PROXY] = str(proxy)
+        notes.secrets += proxy.secrets
+        return proxy, proxy.endpoint
 
     async def _secure(
         self, stream: Stream, url: URL, proxy: ProxyServer | None, options: HttpOptions, notes: Recorder
@@ -132,11 +135,6 @@ class HttpProber:
             await confirm(stream, notes)
 
 
-def _endpoint(url: URL, proxy: ProxyServer | None) -> HostPort:
-    """What to connect to."""
-    return proxy.endpoint if proxy is not None else HostPort(host_of(url), port_of(url))
-
-
 async def _resolve(
     endpoint: HostPort, options: HttpOptions, addresses: Addresses, notes: Recorder
 ) -> tuple[Address, ...]:
@@ -156,14 +154,6 @@ def _join(url: URL, location: str) -> URL:
     except ValueError as error:
         detail = f"expected a Location with an http or https URL, got one where {error}"
         raise ProbeFailure(Reason.PROTOCOL_ERROR, detail, phase=Phase.REQUEST) from None
-
-
-def _masked(text: str, target: Target[HttpOptions], proxy: ProxyServer | None) -> str:
-    """A text without the secrets of the target and of a proxy that came from the environment."""
-    text = redact(text, target)
-    for secret in proxy.secrets if proxy is not None else ():
-        text = text.replace(secret.reveal(), "***")
-    return text
 
 
 async def _judge(target: Target[HttpOptions], answer: Answer, head: Head, mask: Mask, notes: Recorder) -> None:

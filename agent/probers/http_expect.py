@@ -232,23 +232,27 @@ def judge_body(expected: HttpExpectations, head: Head, body: bytes | bytearray, 
 def _judge_json(expected: tuple[JsonExpectation, ...], text: str, mask: Mask) -> None:
     try:
         document = json.loads(text)
+        for expectation in expected:
+            _judge_place(expectation, document, text, mask)
     except (ValueError, RecursionError) as error:
         seen = _quote(text, mask) if text else "an empty body"
         flaw = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise _unexpected_body(f"expected a body in JSON, got {seen}: {flaw}") from None
-    for expectation in expected:
-        place = f"{_show_pointer(expectation.pointer)!r} in the JSON body"
-        value = _value_at(document, expectation.pointer)
-        if value is NOTHING:
-            raise _unexpected_body(f"expected {place}, got {_quote(text, mask)}")
-        if expectation.equals is not None and not _same(value, expectation.equals.value):
-            wanted = excerpt(json.dumps(expectation.equals.value))[1:-1]
-            raise _unexpected_body(f"expected {place} to be {wanted}, got {_json_excerpt(value, mask)}")
-        if expectation.matches is not None:
-            seen = value if isinstance(value, str) else json.dumps(value)
-            if expectation.matches.search(seen) is None:
-                pattern = expectation.matches.pattern
-                raise _unexpected_body(f"expected {place} to match {pattern!r}, got {_json_excerpt(value, mask)}")
+
+
+def _judge_place(expected: JsonExpectation, document: Any, text: str, mask: Mask) -> None:
+    place = f"{_show_pointer(expected.pointer)!r} in the JSON body"
+    value = _value_at(document, expected.pointer)
+    if value is NOTHING:
+        raise _unexpected_body(f"expected {place}, got {_quote(text, mask)}")
+    if expected.equals is not None and not _same(value, expected.equals.value):
+        wanted = excerpt(json.dumps(expected.equals.value))[1:-1]
+        raise _unexpected_body(f"expected {place} to be {wanted}, got {_json_excerpt(value, mask)}")
+    if expected.matches is not None:
+        seen = value if isinstance(value, str) else json.dumps(value)
+        if expected.matches.search(seen) is None:
+            pattern = expected.matches.pattern
+            raise _unexpected_body(f"expected {place} to match {pattern!r}, got {_json_excerpt(value, mask)}")
 
 
 def _value_at(document: Any, pointer: tuple[str, ...]) -> Any:

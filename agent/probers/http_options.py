@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+from urllib.parse import unquote_plus
 
 import voluptuous as vol
 from yarl import URL
@@ -114,6 +115,20 @@ HEADERS: Kind[Headers] = Kind(
     show=lambda headers: {name: "***" if isinstance(value, Secret) else value for name, value in headers},
     schema={"type": "object", "additionalProperties": {"type": "string"}},
 )
+
+
+_LONG = 16
+"""Characters of a value that is likely to be a credential, whatever its name."""
+_SHORT = 4
+"""Characters of a value below which it is none: hiding it would make every sentence unreadable."""
+
+
+def _secrets_of_query(query: str) -> Iterator[Secret]:
+    """The values of a query string that are likely to be credentials, as they were sent and as a server reads them."""
+    for part in query.split("&"):
+        name, _, value = part.partition("=")
+        if len(value) >= (_SHORT if holds_secret(unquote_plus(name)) else _LONG):
+            yield from map(Secret, {value, unquote_plus(value)})
 
 
 _WITH_BODY = frozenset({Method.POST, Method.PUT, Method.PATCH})
@@ -232,9 +247,9 @@ class HttpOptions(Addressing):
             found += [self.basic_auth.password, self.basic_auth.password_file]
         if isinstance(self.proxy, ProxyServer):
             found += self.proxy.secrets
-        if self.url.raw_query_string:
+        if query := self.url.raw_query_string:
             # It may be a signature or a key, and is shown nowhere else either.
-            found.append(Secret(self.url.raw_query_string))
+            found += [Secret(query), *_secrets_of_query(query)]
         if self.basic_auth is not None:
             # A server that echoes its request quotes what was sent, not what was configured.
             with suppress(OSError, UnicodeDecodeError):

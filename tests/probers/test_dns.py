@@ -19,7 +19,8 @@ import voluptuous as vol
 
 from agent.keys import section
 from agent.model import Fact, Outcome
-from agent.probers.dns import ANSWERS_SHOWN, DnsProber
+from agent.prober import LISTED
+from agent.probers.dns import DnsProber
 from agent.probers.dns_options import DnsOptions, from_url
 from agent.runner import run
 from tests.lab.command import COMMAND
@@ -497,7 +498,7 @@ async def test_facts_are_bounded() -> None:
     lines = [f"db.lab.test. 60 IN A 10.1.{n // 250}.{n % 250}" for n in range(2000)]
     outcome, _ = await ask(answering("NOERROR", *lines), transport="tcp", expect={"min_answers": 1000})
     assert verdict(outcome) == "success"
-    assert len(outcome.facts[Fact.DNS_ANSWERS]) == ANSWERS_SHOWN
+    assert len(outcome.facts[Fact.DNS_ANSWERS]) == LISTED
 
 
 async def test_every_run_reaches_the_wire_and_sees_a_changed_record() -> None:
@@ -794,6 +795,22 @@ async def test_pod_a_dead_spare_nameserver_is_seen_and_fails_nothing(tmp_path: P
     assert sum(outcome.phases.values()) < 0.9 < outcome.duration_seconds
 
 
+async def test_pod_a_spare_nameserver_cannot_make_the_run_late(tmp_path: Path) -> None:
+    """One that wants every question three times: with EDNS, without, and over TCP."""
+
+    async def demanding(query: Query) -> None:
+        if query.transport == "tcp":
+            await asyncio.Event().wait()
+        await asyncio.sleep(0.45)
+        reply = query.message.reply()
+        reply.header.rcode = dnslib.RCODE.FORMERR if query.edns else dnslib.RCODE.NOERROR
+        reply.header.tc = int(not query.edns)
+        query.send(reply)
+
+    outcome, _ = await pod(tmp_path, SERVICE, demanding, rest=KUBERNETES, timeout_seconds=1.0)
+    assert verdict(outcome) == "success", outcome.failure
+
+
 async def test_pod_a_spare_nameserver_that_says_something_else_is_seen(tmp_path: Path) -> None:
     outcome, _ = await pod(tmp_path, SERVICE, answering("NXDOMAIN"), rest=KUBERNETES)
     assert verdict(outcome) == "success"
@@ -941,6 +958,7 @@ SYSTEM: list[tuple[dict[str, Any], str]] = [
     ({"query": "db.test", "expect": {"rcodes": ["NXDOMAIN"]}}, "verify/unexpected_answer"),
     ({"query": "db.test", "record": "AAAA"}, "resolve/no_records"),
     ({"query": "refused.example"}, "resolve/server_failure"),
+    ({"query": "."}, "resolve/server_failure"),
     ({"query": "db.test", "expect": {"min_answers": 2}}, "verify/unexpected_answer"),
     ({"query": "db.test", "expect": {"answers": {"all": [{"within": "10.0.0.0/24"}]}}}, "success"),
 ]

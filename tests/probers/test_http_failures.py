@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import json
 import ssl
+import sys
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -483,6 +485,39 @@ async def test_a_redirect_to_a_dead_server_fails_there() -> None:
     assert Fact.HTTP_STATUS_CODE not in outcome.facts
 
 
+@pytest.mark.parametrize("flood", [b"\r\n" * 4096, b"HTTP/1.1 100 Continue\r\n\r\n" * 1024])
+async def test_an_answer_that_never_begins_is_left(flood: bytes) -> None:
+    """Lines are read one by one: without a limit, a peer that sends nothing else would take all of one CPU."""
+    async with flooding(flood) as server:
+        outcome = await probe("http", url=f"http://{server.address}/")
+    assert verdict(outcome) == "request/protocol_error"
+    assert outcome.failure is not None
+    assert "lines before the end of its head" in outcome.failure.detail
+
+
+async def test_a_status_below_100_is_no_informational_answer() -> None:
+    async with HttpServer(response("000 Nothing")) as server:
+        outcome = await probe("http", url=server.url())
+    assert verdict(outcome) == "verify/unexpected_status"
+
+
+@pytest.mark.parametrize("expected", [{"equals": 1}, {"matches": "x"}])
+async def test_no_depth_of_json_is_a_defect_of_ours(expected: dict[str, Any]) -> None:
+    """What can just be read may be too deep to be compared or shown."""
+    limit = sys.getrecursionlimit()
+    depths = range(limit - 80, limit + 5)
+    left = iter(depths)
+
+    def nested(_: Received) -> bytes:
+        depth = next(left)
+        return response(body=b"[" * depth + b"]" * depth)
+
+    async with HttpServer(nested) as server:
+        for _ in depths:
+            outcome = await probe("http", url=server.url(), expect={"json": [{"pointer": "", **expected}]})
+            assert verdict(outcome) == "verify/unexpected_body", outcome.failure
+
+
 # --- negative targets ---
 
 
@@ -531,3 +566,26 @@ async def test_an_echoed_request_shows_no_secret(tmp_path: Path) -> None:
                 **keys,
             )
             assert "s3cr3t" not in str(shown.as_dict())
+
+
+@pytest.mark.parametrize("query", ["api_key=qu3ry-v4lue", "x=%71u3ry-v4lue-that-is-long&y=1"])
+async def test_a_value_of_the_query_string_that_is_quoted_is_not_shown(query: str) -> None:
+    """Many services name the key that they refuse."""
+    message = b"no such key: qu3ry-v4lue" + b"-that-is-long" * ("long" in query)
+    async with HttpServer(response("401 Unauthorized", message)) as server:
+        outcome = await probe("http", url=server.url(f"/?{query}"))
+    assert outcome.failure is not None
+    assert outcome.failure.detail == "expected status 2xx, got 401 Unauthorized: 'no such key: ***'"
+
+
+async def test_a_secret_that_comes_back_as_a_content_coding_is_not_shown() -> None:
+    """Neither cut in half nor in lower case."""
+    token = "S3cr3t-" * 20
+
+    def echo(request: Received) -> bytes:
+        return response(headers={"Content-Encoding": request.headers["authorization"].removeprefix("Bearer ")})
+
+    async with HttpServer(echo) as server:
+        outcome = await probe("http", url=server.url(), bearer_token=token)
+    assert verdict(outcome) == "transfer/protocol_error"
+    assert "s3cr" not in json.dumps(outcome.as_dict()).lower()

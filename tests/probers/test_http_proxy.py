@@ -154,6 +154,43 @@ async def test_a_tunnel_that_is_not_opened(answer: bytes, expected: str) -> None
     assert "qu3ry" not in str(outcome.as_dict())
 
 
+async def test_a_407_through_a_tunnel_is_the_servers_own(proxy: RunningProxy, certificates: Certificates) -> None:
+    """The proxy opened the tunnel: it wants nothing more."""
+    known = f"http://{USER}:{PASSWORD}@{proxy.address}"
+    answer = response("407 Proxy Authentication Required")
+    async with HttpServer(answer, tls=certificates.good.server_context()) as server:
+        outcome = await probe("http", url=server.url(), proxy=known, tls=_tls(certificates))
+    assert verdict(outcome) == "verify/unexpected_status", outcome.failure
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_no_credentials_of_a_proxy_of_the_environment_are_shown(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are not the target's, and a proxy may repeat them like any other server."""
+
+    def echo(request: Received) -> bytes:
+        return response(f"407 {request.headers['proxy-authorization']} hunter22")
+
+    async with HttpServer(echo) as repeating:
+        monkeypatch.setenv(f"{scheme}_proxy", f"http://ann:hunter22@{repeating.address}")
+        outcome = await probe("http", url=f"{scheme}://api.example.test/")
+    assert verdict(outcome) == "proxy/auth_required"
+    assert outcome.failure is not None
+    assert outcome.failure.detail.endswith("got 407 Basic *** ***")
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_proxy_that_is_in_the_way_says_nothing_about_a_negative_target(scheme: str) -> None:
+    """Neither that it cannot be reached nor that it can."""
+    url = f"{scheme}://api.example.test/"
+    dead = await probe("http", url=url, proxy=f"http://127.0.0.1:{refusing_port()}", negative=True)
+    async with HttpServer(response("407 Proxy Authentication Required")) as strict:
+        closed = await probe("http", url=url, proxy=f"http://{strict.address}", negative=True)
+    assert verdict(dead) == "connect/refused"
+    assert verdict(closed) == "proxy/auth_required"
+
+
 async def test_a_proxy_that_is_down_or_dumb() -> None:
     dead = await probe("http", url="https://api.example.test/", proxy=f"http://127.0.0.1:{refusing_port()}")
     async with silent() as mute:

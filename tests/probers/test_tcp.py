@@ -280,6 +280,25 @@ async def test_what_was_sent_is_shown_nowhere(server: Callable[[], Server], expe
     assert "***" in detail(outcome)
 
 
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [{"expect_bytes": {"text": "+OK\r\n"}}],
+        [{"expect_bytes": {"length": 3}}, {"expect_bytes": {"text": "+OK\r\n"}}],
+        [{"expect": "nothing like it"}],
+    ],
+    ids=["the beginning", "the middle", "a limit"],
+)
+async def test_no_part_of_what_was_sent_is_shown(steps: list[dict[str, Any]]) -> None:
+    """A step and a limit end in the middle of a password that is repeated."""
+    dialogue = [{"send": "s3cr3t-p4ssw0rd\r\n"}, *steps]
+    async with echoing() as server:
+        outcome = await probe("tcp", address=server.address, dialogue=dialogue, read_limit="8B")
+    assert verdict(outcome) == "verify/unexpected_reply"
+    seen = json.dumps(outcome.as_dict())
+    assert not [part for part in ("s3c", "cr3", "r3t", "p4s") if part in seen]
+
+
 # --- configuration ----------------------------------------------------------------------------------------------------
 
 
