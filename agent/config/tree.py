@@ -138,6 +138,10 @@ class _Composer:
             mark = error.problem_mark or error.context_mark
             where = Mark(self._file, mark.line + 1, mark.column + 1) if mark else Mark(self._file)
             seen = ", ".join(part for part in (error.problem, error.context) if part)
+            # Inside { } or [ ] the brace of an unquoted ${VAR} begins a mapping.
+            line = "".join(text.splitlines()[where.line - 1 : where.line])
+            if line[: where.column].endswith("${"):
+                seen += "; inside { } or [ ], a value with ${VAR} must be quoted"
             raise _Stop(_whole(where, f"expected YAML, got an error: {seen}")) from None
 
     def _mark(self, event: yaml.Event) -> Mark:
