@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +19,9 @@ from typing import Any
 
 import pytest
 
+from agent.demo import EXTRA
 from agent.demo.world import ZONE
-from tests.lab.command import COMMAND, environment
+from tests.lab.command import COMMAND, REPOSITORY, environment
 from tests.lab.netns import Namespace, namespace
 
 PATIENCE_SECONDS = 60.0
@@ -283,12 +285,21 @@ async def test_an_address_that_was_asked_for_is_not_replaced(host: Namespace, te
     assert left_in(temporary) == []
 
 
-def test_without_its_extra_it_says_what_to_install() -> None:
+@pytest.mark.parametrize("package", EXTRA)
+def test_without_its_extra_it_says_what_to_install(package: str) -> None:
     """The image does not carry what only the demo needs."""
-    program = "import sys; sys.modules['trustme'] = None; from agent.cli import main; sys.exit(main(['demo']))"
+    program = f"import sys; sys.modules[{package!r}] = None; from agent.cli import main; sys.exit(main(['demo']))"
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, check=False, timeout=60
     )
 
     assert done.returncode == 3
-    assert "pip install trustme" in done.stderr
+    assert f"pip install {package} (" in done.stderr
+
+
+def test_its_extra_is_what_is_declared() -> None:
+    """The demo looks for every package of its extra, and for no other."""
+    with (REPOSITORY / "pyproject.toml").open("rb") as file:
+        declared = tomllib.load(file)["project"]["optional-dependencies"]["demo"]
+
+    assert {re.split(r"[^\w-]", requirement)[0] for requirement in declared} == set(EXTRA)

@@ -10,6 +10,8 @@ from agent.keys import HostPort
 
 FINE = 0
 CANNOT_START = 3
+EXTRA = ("dnslib", "trustme")
+"""The packages of the extra `demo`."""
 
 
 def main(listen: HostPort | None = None, duration_seconds: float | None = None) -> int:
@@ -18,13 +20,14 @@ def main(listen: HostPort | None = None, duration_seconds: float | None = None) 
     `listen` is where the agent's pages are to be found; where left out, the usual port of loopback, or any other where
     that one is taken. 3 where the demo cannot start: something it needs is not installed, or the address is taken.
     """
-    if importlib.util.find_spec("trustme") is None:
+    missing = [package for package in EXTRA if importlib.util.find_spec(package) is None]
+    if missing:
         sys.stderr.write(
-            "netprobe: the demo makes certificates with trustme, which nothing else needs and which is not installed.\n"
-            "Type: pip install trustme (in a checkout: make run)\n"
+            f"netprobe: the demo needs {' and '.join(EXTRA)}, which nothing else needs; not installed:"
+            f" {', '.join(missing)}.\nType: pip install {' '.join(missing)} (in a checkout: make run)\n"
         )
         return CANNOT_START
-    from agent.demo.show import show  # noqa: PLC0415 - with trustme, and not without
+    from agent.demo.show import show  # noqa: PLC0415 - with its packages, and not without
     from agent.server import CannotListen  # noqa: PLC0415
 
     try:
