@@ -1,0 +1,62 @@
+"""docs/run.md says what `netprobe run` does: no more, and no less."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from agent.app import DRAIN_SECONDS, POD_UID_VARIABLE, READY_SECONDS
+from agent.cli import CONFIG_VARIABLE
+from agent.scheduler import FIRST_RUNS_SECONDS, GRACE, JITTER
+from agent.server import Pages, Server
+from agent.sinks.status import EXPIRED_FAILURES, RECENT, StatusSink, entry
+from tests.lab.targets import target
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = (ROOT / "docs" / "run.md").read_text("utf-8")
+
+
+def rows(first_heading: str) -> dict[str, list[str]]:
+    """The further cells of each row of the table with this first heading, by each of the words in its first cell."""
+    table = re.split(rf"^\| {first_heading} \|.*$", TEXT, maxsplit=1, flags=re.MULTILINE)[1].split("\n\n")[0]
+    found: dict[str, list[str]] = {}
+    for line in table.strip().splitlines()[1:]:
+        first, *others = (cell.strip() for cell in line.strip().strip("|").split("|"))
+        found |= dict.fromkeys(re.findall(r"`([^`]+)`", first), others)
+    return found
+
+
+def test_every_event_of_the_agent_is_listed_with_its_level() -> None:
+    sources = (path.read_text("utf-8") for path in (ROOT / "agent").rglob("*.py"))
+    logged = {
+        name: level
+        for source in sources
+        for level, name in re.findall(r'_log\.(debug|info|warning|error|critical)\(\s*"(\w+)"', source)
+    }
+    # Those two are raised through one line, by name.
+    logged |= {"target_run_raised": "error", "target_run_cancelled_itself": "error"}
+    assert {event: cells[0] for event, cells in rows("event").items()} == logged
+
+
+async def test_every_page_is_listed() -> None:
+    async def nothing(_accept: str, _encoding: str) -> object:
+        raise AssertionError
+
+    pages = Pages(metrics=nothing, targets=list, broken=lambda: None, unready=lambda: None)  # type: ignore[arg-type]
+    assert set(rows("path")) == set(Server(pages)._endpoints)
+
+
+def test_every_key_of_a_target_is_listed() -> None:
+    (status,) = StatusSink([target("tcp", address="127.0.0.1:1")]).statuses()
+    assert set(rows("key")) == set(entry(status, {}))
+
+
+def test_the_variables_are_those_that_are_read() -> None:
+    assert set(rows("variable")) == {CONFIG_VARIABLE, POD_UID_VARIABLE}
+
+
+def test_numbers_are_those_of_the_code() -> None:
+    """Each of them stands in a sentence: whoever changes one has to read it."""
+    assert (FIRST_RUNS_SECONDS, JITTER / 2, GRACE) == (1.0, 1 / 20, 1 / 2)
+    assert (READY_SECONDS, DRAIN_SECONDS) == (10.0, 5.0)
+    assert (RECENT, EXPIRED_FAILURES) == (10, 10)
