@@ -411,6 +411,20 @@ async def test_a_password_in_a_url_is_shown_to_nobody(url: str, output: str) -> 
 
 
 @pytest.mark.parametrize("output", ["table", "json"])
+async def test_a_query_string_is_shown_to_nobody(output: str) -> None:
+    """It may hold a key; libpq's URLs may even hold a password there."""
+    port = refusing_port()
+    signed = await netprobe("check", "--output", output, f"http://127.0.0.1:{port}/x?key={PASSWORD}")
+    unknown = await netprobe("check", "--output", output, f"postgres://me@127.0.0.1:{port}/app?password={PASSWORD}")
+    named = await netprobe("check", "--output", output, f"postgres://me@127.0.0.1:{port}/app?sslmode=require")
+    assert (signed.code, unknown.code, named.code) == (1, 2, 1)
+    assert PASSWORD not in signed.stdout + signed.stderr + unknown.stdout + unknown.stderr
+    assert f"http://127.0.0.1:{port}/x?***" in signed.stdout
+    assert "'password' is unknown" in unknown.stderr
+    assert "sslmode=require" in named.stdout
+
+
+@pytest.mark.parametrize("output", ["table", "json"])
 async def test_a_secret_that_a_server_sends_back_is_shown_to_nobody(output: str, tmp_path: Path) -> None:
     """Servers quote what they got: in a redirect, in an error message."""
 

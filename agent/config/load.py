@@ -182,14 +182,16 @@ class _Loading:
 def targets_from_urls(urls: Sequence[str], *, resolv_conf: Path = RESOLV_CONF) -> tuple[Target[Any], ...]:
     """Targets for `netprobe check URL…`, with defaults for what a URL does not say.
 
-    Raises ConfigError, each problem with its URL, without a password, in the place of the file.
+    Raises ConfigError, each problem with its URL, without a password and a query string, in the place of the file.
     """
     read = TargetReader({"resolv_conf": resolv_conf})
     schemes = {scheme: kind for kind, spec in PROBERS.items() for scheme in spec.url_schemes}
     targets: list[Target[Any]] = []
     problems: list[Problem] = []
     for url in urls:
-        shown_url = without_password(url)
+        plain = without_password(url)
+        path, _, query = plain.partition("?")
+        shown_url = f"{path}?***" if query else plain
         try:
             target = _target_of_url(url, schemes, read)
         except ValueError as error:
@@ -197,7 +199,8 @@ def targets_from_urls(urls: Sequence[str], *, resolv_conf: Path = RESOLV_CONF) -
         except vol.MultipleInvalid as several:
             problems.extend(Problem(mark=Mark(shown_url), path=dotted(e.path), message=e.msg) for e in several.errors)
         else:
-            targets.append(dataclasses.replace(target, name=shown_url))
+            # The parameters of other types are known, and no secrets.
+            targets.append(dataclasses.replace(target, name=shown_url if target.type == "http" else plain))
     if problems:
         raise ConfigError(problems)
     return tuple(targets)
