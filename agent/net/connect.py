@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
@@ -68,13 +69,13 @@ async def connect(address: Address, recorder: Recorder) -> Stream:
     """Open one connection, without a second try. Raises OSError."""
     recorder.facts[Fact.ADDRESS] = str(address)
     loop = asyncio.get_running_loop()
-    sock = socket.socket(address.family, socket.SOCK_STREAM)
-    try:
+    with ExitStack() as unused:
         with recorder.phase(Phase.CONNECT):
+            # Inside the phase: a kernel without IPv6 refuses already here.
+            sock = unused.enter_context(socket.socket(address.family, socket.SOCK_STREAM))
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await loop.sock_connect(sock, (address.ip, address.port))
-        return Stream(*await asyncio.open_connection(sock=sock, limit=READ_LIMIT_BYTES))
-    except BaseException:
-        sock.close()
-        raise
+        stream = Stream(*await asyncio.open_connection(sock=sock, limit=READ_LIMIT_BYTES))
+        unused.pop_all()
+        return stream

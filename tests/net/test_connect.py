@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import resource
 import socket
 from collections.abc import Callable
 
@@ -47,6 +49,21 @@ async def test_a_connection_that_is_refused_leaves_no_socket() -> None:
         recorder = Recorder()
         with pytest.raises(ConnectionRefusedError):
             await connect(Address("127.0.0.1", refusing_port()), recorder)
+    assert set(recorder.phases) == {Phase.CONNECT}
+
+
+async def test_a_socket_that_cannot_be_had_is_of_the_connect_phase() -> None:
+    """As on a kernel without IPv6; here there is no room for one more descriptor."""
+    recorder = Recorder()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            await connect(Address("127.0.0.1", 1), recorder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert set(recorder.phases) == {Phase.CONNECT}
 
 
