@@ -169,8 +169,9 @@ def _run(arguments: argparse.Namespace) -> int:
         from agent.app import run  # noqa: PLC0415 - after the configuration, whose problems need no server
 
         return asyncio.run(run(config))
-    finally:
+    except BaseException:
         signal.signal(signal.SIGTERM, before)
+        raise
 
 
 @_with_problems

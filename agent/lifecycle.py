@@ -23,7 +23,10 @@ class Shutdown:
 
 @contextmanager
 def signals() -> Iterator[Shutdown]:
-    """Take SIGTERM and SIGINT while inside, within a running event loop of the main thread."""
+    """Take SIGTERM and SIGINT while inside, within a running event loop of the main thread.
+
+    Afterwards they are ignored: a process that was told to end, and is about to, does not end with a signal's code.
+    """
     shutdown = Shutdown()
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:
@@ -31,8 +34,12 @@ def signals() -> Iterator[Shutdown]:
     try:
         yield shutdown
     finally:
+        # Removing a handler makes the signal deadly, if only for a moment.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
 
 async def unless(forced: asyncio.Event, closing: Awaitable[None]) -> None:

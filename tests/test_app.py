@@ -11,7 +11,7 @@ import select
 import signal
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -382,6 +382,19 @@ async def test_an_idle_agent_ends_with_0(tmp_path: Path, number: signal.Signals)
     async with running(tmp_path, "targets: [{name: t, type: tcp, address: '127.0.0.1:1'}]") as agent:
         agent.process.send_signal(number)
         assert await agent.ended() == 0
+    assert "Traceback" not in agent.text
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+async def test_signals_that_never_cease_do_not_change_the_exit_code(tmp_path: Path, number: signal.Signals) -> None:
+    """Neither while it ends nor while the interpreter does."""
+    async with running(tmp_path, "targets: [{name: t, type: tcp, address: '127.0.0.1:1'}]") as agent:
+        ended = asyncio.create_task(agent.ended())
+        while not ended.done():
+            with suppress(ProcessLookupError):
+                agent.process.send_signal(number)
+            await asyncio.sleep(0.002)
+        assert await ended == 0
     assert "Traceback" not in agent.text
 
 
