@@ -389,11 +389,16 @@ async def test_an_idle_agent_ends_with_0(tmp_path: Path, number: signal.Signals)
 async def test_signals_that_never_cease_do_not_change_the_exit_code(tmp_path: Path, number: signal.Signals) -> None:
     """Neither while it ends nor while the interpreter does."""
     async with running(tmp_path, "targets: [{name: t, type: tcp, address: '127.0.0.1:1'}]") as agent:
+        # By descriptor: the method of the process would reap it, and asyncio lose its exit code.
+        process = os.pidfd_open(agent.process.pid)
         ended = asyncio.create_task(agent.ended())
-        while not ended.done():
-            with suppress(ProcessLookupError):
-                agent.process.send_signal(number)
-            await asyncio.sleep(0.002)
+        try:
+            while not ended.done():
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(process, number)
+                await asyncio.sleep(0.002)
+        finally:
+            os.close(process)
         assert await ended == 0
     assert "Traceback" not in agent.text
 
