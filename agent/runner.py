@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from agent.failures import awaited, classify, proves_absence, proves_presence, redact_facts, timed_out
+from agent.failures import awaited, classify, overran, proves_absence, proves_presence, redact_facts, timed_out
 from agent.model import Fact, Failure, Outcome, Phase, Reason, Target
 from agent.prober import ProbeFailure, Prober, Recorder, shorten
 
 GRACE_SECONDS = 0.5
 """How long a prober may take, after the deadline, to let go of what it holds. Closing a socket takes no time; a prober
-that takes longer is left to itself, and the run is over.
+that takes longer is left to itself, and the run is over. A run that ends by itself so much later than its deadline,
+because this process was busy meanwhile, has met it too.
 """
 
 
@@ -47,13 +48,20 @@ async def run(
 async def _observe(asking: Coroutine[Any, Any, None], target: Target[Any], recorder: Recorder) -> Failure | None:
     # A task of its own, since a deadline inside this one could not get past a clean-up that hangs.
     task = asyncio.create_task(asking)
+    began = time.perf_counter()
     try:
         await asyncio.wait({task}, timeout=target.timeout_seconds)
         in_time = task.done()
     finally:
         if not task.done():
             await _end({task})
-    return _judge(task, target, recorder) if in_time else timed_out(target, recorder)
+    if not in_time:
+        return timed_out(target, recorder)
+    took = time.perf_counter() - began
+    # What a negative target answered or refused counts however late we saw it: a timeout would show its absence.
+    if took > target.timeout_seconds + GRACE_SECONDS and not target.negative:
+        return overran(target, recorder, took)
+    return _judge(task, target, recorder)
 
 
 def _judge(task: asyncio.Task[None], target: Target[Any], recorder: Recorder) -> Failure | None:

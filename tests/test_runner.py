@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import re
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -111,6 +113,43 @@ async def test_an_answer_at_the_last_moment_counts() -> None:
         await asyncio.sleep(0.05)
 
     assert (await outcome_of(asking, timeout_seconds=0.5)).success
+
+
+def blocking(phase: Phase, then: Exception | None = None) -> Asking:
+    """Keeps the whole process from doing anything else until long after a deadline of 0.1 s."""
+
+    async def asking(recorder: Recorder) -> None:
+        with recorder.phase(phase):
+            _block()
+            if then is not None:
+                raise then
+
+    return asking
+
+
+def _block() -> None:
+    time.sleep(0.1 + 1.2 * GRACE_SECONDS)
+
+
+@pytest.mark.parametrize("then", [None, ProbeFailure(Reason.UNEXPECTED_BODY, "expected a, got b")], ids=repr)
+async def test_a_run_that_could_not_be_stopped_has_timed_out_however_it_ended(then: Exception | None) -> None:
+    """No timer fires while a regular expression backtracks: the clock decides."""
+    outcome = await outcome_of(blocking(Phase.VERIFY, then), timeout_seconds=0.1)
+    assert verdict(outcome) == "verify/timeout"
+    assert outcome.phases[Phase.VERIFY] > 0.1
+    assert outcome.failure is not None
+    assert re.fullmatch(
+        r"expected an end within 0\.1s, got one after [0-9.]+s: the agent was busy", outcome.failure.detail
+    )
+
+
+@pytest.mark.parametrize(
+    ("then", "expected"), [(None, "verify/unexpected_success"), (ConnectionRefusedError(111, ""), "success")], ids=repr
+)
+async def test_a_late_end_does_not_hide_what_a_negative_target_answered(then: Exception | None, expected: str) -> None:
+    """A timeout while connecting would show that it cannot be reached."""
+    outcome = await outcome_of(blocking(Phase.CONNECT, then), timeout_seconds=0.1, negative=True)
+    assert verdict(outcome) == expected
 
 
 async def test_a_prober_whose_clean_up_hangs_does_not_hold_the_run() -> None:

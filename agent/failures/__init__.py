@@ -51,6 +51,17 @@ def timed_out(target: Target[Any], recorder: Recorder) -> Failure:
     return Failure(phase=recorder.current, reason=Reason.TIMEOUT, detail=_sentence(detail, target, recorder))
 
 
+def overran(target: Target[Any], recorder: Recorder, took_seconds: float) -> Failure:
+    """The failure of a run that ended by itself, but after its deadline: nothing in this process could stop it.
+
+    It has used up its CPU (a pattern that backtracks, for one), or was kept from it.
+    """
+    detail = (
+        f"expected an end within {target.timeout_seconds:g}s, got one after {took_seconds:.3g}s: the agent was busy"
+    )
+    return Failure(phase=recorder.current, reason=Reason.TIMEOUT, detail=_sentence(detail, target, recorder))
+
+
 def awaited(target: Target[Any], recorder: Recorder) -> str:
     """What a run that is under way is waiting for, and what it got so far."""
     if recorder.awaited is not None:
