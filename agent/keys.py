@@ -392,7 +392,10 @@ def choice(values: type[E]) -> Kind[E]:
 
 
 def compile_regex(source: AnyStr) -> re.Pattern[AnyStr]:
-    """Compile a regular expression. Raises Unexpected; also for `[[:alpha:]]`, which means something else in Python."""
+    """Compile a regular expression. Raises Unexpected; also for `[[:alpha:]]`, which means something else in Python.
+
+    Nothing can stop one that backtracks for too long, and no rule finds all of those: the reference warns of them.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", FutureWarning)

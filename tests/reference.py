@@ -94,6 +94,10 @@ works; a quoted one is text.
 **Secrets** come from a variable or, with the key that ends in `_file`, from a file that is read anew at each run: a
 rotated secret needs no restart. They are never part of a message, a log line, a metric or a page.
 
+**Regular expressions** are those of Python's `re`, and match anywhere unless they are anchored. It cannot be
+interrupted: a pattern with one repetition inside another, such as `(a+)+$`, can take hours on an answer that nearly
+matches, and stalls the whole agent meanwhile. Repeat one thing at a time.
+
 **Directories.** `targets` add up. The keys of the other sections may be spread over files as long as each is given
 once. Names of targets are unique over all files.
 
