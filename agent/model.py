@@ -132,7 +132,11 @@ REASONS: Mapping[Phase, frozenset[Reason]] = types.MappingProxyType(
         },
     }
 )
-"""Every (phase, reason) pair a failure may carry."""
+"""Every (phase, reason) pair a failure may carry.
+
+Those of `_ANY_PHASE` stay in every phase although some cannot occur (a connection is closed or reset only once it
+stands, and verify waits for nobody): the list is a contract, and a pair that never comes costs its readers nothing.
+"""
 
 
 class Scope(StrEnum):
@@ -177,7 +181,7 @@ class Fact(StrEnum):
     ADDRESS = "address"
     """str: the IP address and port that were tried, `192.0.2.1:443` or `[2001:db8::1]:443`."""
     ADDRESSES = "addresses"
-    """list[str]: every address the name resolved to."""
+    """list[str]: the addresses the name resolved to, best first: 32 of them at most."""
     ATTEMPTS = "attempts"
     """list[dict]: with `addresses: all`, one entry an address: address, success, phase, reason, detail, phases."""
     PROXY = "proxy"
@@ -235,7 +239,10 @@ class Fact(StrEnum):
     """int: messages sent for this lookup."""
     DNS_ATTEMPTS = "dns_attempts"
     """list[dict]: one entry a message: server, name, record, transport, edns, rcode or error, duration_seconds,
-    truncated, ignored (messages received meanwhile that answer another question; left out where there were none)."""
+    truncated, ignored (messages received meanwhile that answer another question; left out where there were none).
+
+    Where c-ares asks, for targets of other types than dns, an entry is one question: c-ares tells neither edns nor
+    ignored, and may have sent more than one message."""
     DNS_NAMESERVERS = "dns_nameservers"
     """list[dict]: one entry a nameserver of resolv.conf, about the name that was answered: server, and error, or rcode,
     answers and same_answer (the rcode and the records are those of the answer that counts)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import ssl
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from agent.net import postgres_wire as wire
 from agent.net.connect import Stream, connect
 from agent.net.resolve import Address
 from agent.net.tls import start_tls
-from agent.prober import ProbeFailure, Recorder
+from agent.prober import ProbeFailure, Recorder, excerpt, shorten
 
 ANSWER_LIMIT_BYTES = 1 << 20
 """How much of a server's answers one run reads."""
@@ -123,7 +124,8 @@ async def greet(stream: Stream, startup: bytes, notes: Recorder, farewells: Fare
         transport.set_protocol(greeting)
         with notes.phase(Phase.LOGIN):
             transport.write(startup)
-            code, notes.facts[Fact.AUTHENTICATION] = wire.demand(await greeting.answer)
+            code, name = wire.demand(await greeting.answer)
+            notes.facts[Fact.AUTHENTICATION] = shorten(name)
     except BaseException:
         stream.abort()
         raise
@@ -143,6 +145,11 @@ async def _take_leave(stream: Stream, greeting: _Greeting) -> None:
             await greeting.lost
     finally:
         stream.abort()
+
+
+_VERSION = re.compile(r"[^0-9]*[0-9]{1,9}(?:\.[0-9]{1,9})*(?!\.?[0-9])")
+"""What asyncpg relies on to read a version in, which takes the first number wherever it stands, but none that is too
+long for an int."""
 
 
 class _Reader(asyncio.Protocol):
@@ -190,10 +197,10 @@ class _Reader(asyncio.Protocol):
 
     def _on_login(self) -> None:
         version = self._parameters.get("server_version", "")
-        if not any(character.isdigit() for character in version):
-            # asyncpg relies on it.
-            raise ProbeFailure(Reason.PROTOCOL_ERROR, f"expected the server to tell its version, got {version!r}")
-        self._notes.facts[Fact.SERVER_VERSION] = version
+        if _VERSION.match(version) is None:
+            detail = f"expected the server to tell a version such as 15.4, got {excerpt(version)}"
+            raise ProbeFailure(Reason.PROTOCOL_ERROR, detail)
+        self._notes.facts[Fact.SERVER_VERSION] = shorten(version)
         if "in_hot_standby" in self._parameters:
             self._notes.facts[Fact.IN_RECOVERY] = self._parameters["in_hot_standby"] == "on"
 
@@ -202,7 +209,7 @@ class _Reader(asyncio.Protocol):
         if code == wire.AUTHENTICATION_OK:
             self._notes.facts.setdefault(Fact.AUTHENTICATION, name)
         elif wire.asks(code):
-            self._notes.facts[Fact.AUTHENTICATION] = name
+            self._notes.facts[Fact.AUTHENTICATION] = shorten(name)
             if wire.needs_more_than_a_password(name):
                 detail = f"expected the server to accept a password, got: it asks for {name}"
                 raise ProbeFailure(Reason.ACCESS_DENIED, detail)

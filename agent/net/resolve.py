@@ -21,7 +21,7 @@ from agent.net.dns_message import RecordType, Reply
 from agent.net.dns_walk import Walk, decisive
 from agent.net.order import ordered
 from agent.net.resolvconf import ResolvConf
-from agent.prober import ProbeFailure, Recorder
+from agent.prober import ProbeFailure, Recorder, listed
 
 __all__ = ["ADDRESS_LIMIT", "Address", "resolve"]
 
@@ -61,7 +61,7 @@ async def resolve(
             raise ProbeFailure(Reason.NO_RECORDS, f"expected an IPv{family} address, got {number}")
         known = _in_hosts(hosts, host, family) or _loopback(host, family)
         found = ordered(known or await _ask_nameservers(host, family, resolv_conf, recorder))
-    recorder.facts[Fact.ADDRESSES] = found
+    recorder.facts[Fact.ADDRESSES] = listed(found)
     wanted = found[:1] if addresses is Addresses.FIRST else found[:ADDRESS_LIMIT]
     return tuple(Address(ip, port) for ip in wanted)
 

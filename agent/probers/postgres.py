@@ -15,7 +15,7 @@ from agent.net.postgres_session import Farewells, Route, Session, asyncpg_errors
 from agent.net.postgres_wire import startup_message
 from agent.net.resolve import Address, resolve
 from agent.net.tls import Contexts
-from agent.prober import ProbeFailure, Recorder, excerpt
+from agent.prober import ProbeFailure, Recorder, excerpt, shorten
 from agent.probers.postgres_options import (
     DEFAULT_USER,
     Mode,
@@ -82,7 +82,7 @@ class PostgresProber:
             except asyncpg.InvalidAuthorizationSpecificationError as refusal:
                 if isinstance(refusal, asyncpg.InvalidPasswordError) or notes.current is not Phase.LOGIN:
                     raise
-                notes.facts[Fact.UNENCRYPTED_REFUSAL] = str(refusal)
+                notes.facts[Fact.UNENCRYPTED_REFUSAL] = shorten(str(refusal))
             else:
                 return
         await self._ask(options, encrypted, notes)
@@ -175,5 +175,5 @@ def _noting_sqlstate(notes: Recorder) -> Iterator[None]:
     except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         said = error_of_server(error)
         if said is not None:
-            notes.facts[Fact.SQLSTATE] = said.sqlstate
+            notes.facts[Fact.SQLSTATE] = shorten(said.sqlstate or "")
         raise

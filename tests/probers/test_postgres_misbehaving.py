@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agent.model import Fact, Phase
+from agent.model import DETAIL_LIMIT, Fact, Phase
 from agent.probers.postgres import PostgresProber
 from agent.runner import run
 from tests.lab.certificates import Certificates
@@ -230,6 +230,56 @@ async def test_a_server_that_goes_wrong_after_it_asked_for_credentials(steps: An
         assert verdict(outcome) == expected, outcome.failure
     async with speaking(*steps) as peer:
         assert verdict(await ask(peer, "handshake", timeout_seconds=0.5)) == "success"
+
+
+@pytest.mark.parametrize(
+    ("version", "seen"),
+    [
+        ("", "''"),
+        ("a version of the future", "'a version of the future'"),
+        ("\N{SUPERSCRIPT TWO}", "'\N{SUPERSCRIPT TWO}'"),
+        ("9" * 5000, f"'{'9' * 60}…'"),
+        ("9." + "9" * 5000, f"'9.{'9' * 58}…'"),
+    ],
+    ids=["empty", "no number", "no number of asyncpg's", "too long for an int", "a long second part"],
+)
+async def test_a_version_that_is_none_is_quoted(version: str, seen: str) -> None:
+    async with speaking(logged_in(version)) as peer:
+        outcome = await ask(peer, "login")
+    assert verdict(outcome) == "login/protocol_error"
+    assert outcome.failure is not None
+    assert outcome.failure.detail == f"expected the server to tell a version such as 15.4, got {seen}"
+
+
+async def test_any_version_of_a_server_that_has_one_is_shown() -> None:
+    async def ask_one(version: str) -> None:
+        async with speaking(logged_in(version)) as peer:
+            outcome = await ask(peer, "login")
+        assert verdict(outcome) == "success", outcome.failure
+        assert outcome.facts[Fact.SERVER_VERSION] == version
+
+    versions = ("15.18 (Debian 15.18-0+deb12u1)", "19beta1", "8.0.2", "PostgreSQL 12.3", "14.")
+    await asyncio.gather(*map(ask_one, versions))
+
+
+_LONG = "x" * 20_000
+
+
+@pytest.mark.parametrize(
+    ("mode", "steps", "fact"),
+    [
+        ("login", (logged_in(f"15.4 ({_LONG})"),), Fact.SERVER_VERSION),
+        ("handshake", (message("R", struct.pack("!I", 10) + _LONG.encode() + b"\0\0"),), Fact.AUTHENTICATION),
+        ("login", (message("R", struct.pack("!I", 10) + _LONG.encode() + b"\0\0"),), Fact.AUTHENTICATION),
+        ("login", (error("28000" + _LONG, "no"),), Fact.SQLSTATE),
+        ("login", (error("28000", _LONG),), Fact.UNENCRYPTED_REFUSAL),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_no_server_makes_a_fact_as_long_as_it_likes(mode: str, steps: Any, fact: Fact) -> None:
+    async with speaking(*steps) as peer:
+        outcome = await ask(peer, mode, "?sslmode=allow")
+    assert len(outcome.facts[fact]) == DETAIL_LIMIT
 
 
 async def test_a_password_that_is_asked_for_in_the_clear_is_given_and_that_is_shown() -> None:
