@@ -44,7 +44,7 @@ class Reason(StrEnum):
     RESET = "reset"
     PROTOCOL_ERROR = "protocol_error"
     INTERNAL = "internal"
-    """A defect of netprobe's own."""
+    """A defect of netprobe's own, or a file of its configuration that cannot be used: the sentence names it."""
 
     NAME_NOT_FOUND = "name_not_found"
     NO_RECORDS = "no_records"

@@ -7,6 +7,7 @@ ways of its own, which the prober must see and bound, and it costs more CPU than
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -16,7 +17,9 @@ from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, Payload
 from aiohttp.streams import StreamReader as Payload
 from multidict import CIMultiDictProxy
 
+from agent.model import Reason
 from agent.net.connect import Stream
+from agent.prober import ProbeFailure
 
 LINE_LIMIT_BYTES = 8190
 """The longest status line or header, as in Apache's httpd."""
@@ -27,6 +30,8 @@ _READ_BYTES = 64 * 1024
 # What one read can hold never reaches this, so that the parser never has to pause.
 _PAYLOAD_LIMIT_BYTES = 16 * _READ_BYTES
 _SWITCHING_PROTOCOLS = 101
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+"""What a header's value never holds, RFC 9110, section 5.5."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +51,16 @@ class Head:
 
 
 def request_bytes(method: str, target: str, headers: Iterable[tuple[str, str]], body: bytes = b"") -> bytes:
-    """A request as it goes over the wire."""
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    """A request as it goes over the wire.
+
+    Raises ProbeFailure where a value would be more than the header it belongs to: a secret's file can hold anything.
+    """
+    lines = ""
+    for name, value in headers:
+        if _CONTROL.search(value) is not None:
+            detail = f"expected the value configured for the header {name} on one line, got control characters in it"
+            raise ProbeFailure(Reason.INTERNAL, detail)
+        lines += f"{name}: {value}\r\n"
     return f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode() + body
 
 

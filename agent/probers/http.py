@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -175,6 +177,19 @@ async def _judge(target: Target[HttpOptions], answer: Answer, head: Head, mask: 
         judge_body(options.expect, head, content.data, mask)
 
 
+@contextmanager
+def _reading(key: str, file: Secret | None) -> Iterator[None]:
+    """Say which file of the configuration cannot be used: neither the peer nor netprobe is at fault."""
+    try:
+        yield
+    except (OSError, UnicodeDecodeError) as error:
+        if file is None:
+            raise
+        why = error.strerror if isinstance(error, OSError) else "it is not"
+        detail = f"expected {key} of the configuration to be a file of UTF-8 text, got for {file.path}: {why}"
+        raise ProbeFailure(Reason.INTERNAL, detail) from None
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What is asked at one hop."""
@@ -192,7 +207,7 @@ class Request:
         return replace(self, url=url)
 
     def wire(self, options: HttpOptions, proxy: ProxyServer | None, jar: CookieJar | None) -> bytes:
-        """The bytes to send. OSError or UnicodeDecodeError where a secret's file cannot be read."""
+        """The bytes to send. ProbeFailure where a secret's file cannot be read, or holds what cannot be sent."""
         url = self.url
         own = trusted_with_credentials(url, options.url)
         headers = {
@@ -208,14 +223,21 @@ class Request:
                 self.with_body or not lower.startswith("content-")
             ):
                 headers[lower] = (name, value.reveal() if isinstance(value, Secret) else value)
-        if own and (authorization := options.authorization) is not None:
-            headers["authorization"] = ("Authorization", authorization.reveal())
+        if own:
+            basic = options.basic_auth
+            with (
+                _reading("bearer_token_file", options.bearer_token_file),
+                _reading("basic_auth.password_file", basic.password_file if basic is not None else None),
+            ):
+                if (authorization := options.authorization) is not None:
+                    headers["authorization"] = ("Authorization", authorization.reveal())
         if jar is not None and (cookies := jar.filter_cookies(url).output(header="", sep=";").strip()):
             _, configured = headers.get("cookie", ("", ""))
             headers["cookie"] = ("Cookie", f"{configured}; {cookies}" if configured else cookies)
         body = b""
         if self.with_body:
-            body = options.request_body
+            with _reading("body_file", options.body_file):
+                body = options.request_body
             headers["content-length"] = ("Content-Length", str(len(body)))
         path = url.raw_path_qs
         if proxy is not None and url.scheme != _SECURE:

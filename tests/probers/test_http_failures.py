@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from agent.model import DETAIL_LIMIT, Fact, Phase
+from agent.probers.http import HttpProber
+from agent.runner import run
 from tests.lab.certificates import Certificates
 from tests.lab.http_servers import HttpServer, Received, redirect, response
 from tests.lab.misbehaving import (
@@ -30,7 +32,7 @@ from tests.lab.misbehaving import (
     silent,
 )
 from tests.lab.openssl import OpenSslServer
-from tests.lab.targets import probe, verdict
+from tests.lab.targets import probe, target, verdict
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
 _CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -167,17 +169,21 @@ async def test_a_client_certificate_that_is_missing(certificates: Certificates, 
     assert verdict(with_one) == "success"
 
 
-async def test_https_to_a_server_without_tls() -> None:
-    async with HttpServer(response()) as server:
-        outcome = await probe("http", url=f"https://{server.address}/", timeout_seconds=2)
-        greeted = await _greeted()
-    assert verdict(outcome) in {"tls/closed", "tls/reset", "tls/not_tls", "tls/timeout"}
-    assert verdict(greeted) == "tls/not_tls"
-
-
-async def _greeted() -> Any:
-    async with greeting() as server:
-        return await probe("http", url=f"https://{server.address}/")
+@pytest.mark.parametrize(
+    ("server", "expected"),
+    [
+        (closing_when_spoken_to(response("400 Bad Request")), "tls/not_tls"),
+        (greeting(), "tls/not_tls"),
+        (closing_when_spoken_to(), "tls/closed"),
+        (resetting(), "tls/reset"),
+        (silent(), "tls/timeout"),  # it waits for the end of a head
+    ],
+    ids=["an answer", "a greeting", "it hangs up", "it resets", "it waits"],
+)
+async def test_https_to_a_server_without_tls(server: Server, expected: str) -> None:
+    async with server:
+        outcome = await probe("http", url=f"https://{server.address}/", timeout_seconds=0.5)
+    assert verdict(outcome) == expected, outcome.failure
 
 
 async def test_http_to_a_server_with_tls(certificates: Certificates) -> None:
@@ -566,6 +572,47 @@ async def test_an_echoed_request_shows_no_secret(tmp_path: Path) -> None:
                 **keys,
             )
             assert "s3cr3t" not in str(shown.as_dict())
+
+
+@pytest.mark.parametrize("key", ["bearer_token_file", "basic_auth.password_file", "body_file"])
+@pytest.mark.parametrize(
+    ("content", "seen"), [(None, "No such file or directory"), (b"s3cr\xff3t", "it is not")], ids=["missing", "binary"]
+)
+async def test_a_secret_file_that_cannot_be_used_is_named(
+    tmp_path: Path, key: str, content: bytes | None, seen: str
+) -> None:
+    """Neither the server nor netprobe is at fault. Files come and go: the next run reads anew."""
+    path = tmp_path / "secret"
+    section, _, name = key.rpartition(".")
+    keys: dict[str, Any] = {section: {"username": "ann", name: str(path)}} if section else {name: str(path)}
+    if content is not None:
+        path.write_bytes(content)
+    async with HttpServer(response()) as server:
+        asked = target("http", url=server.url(), method="POST", **keys)
+        prober = HttpProber()
+        outcome = await run(prober, asked)
+        path.write_text("s3cr3t")
+        assert verdict(await run(prober, asked)) == "success"
+    assert verdict(outcome) == "request/internal"
+    assert outcome.failure is not None
+    expected = f"expected {key} of the configuration to be a file of UTF-8 text, got for {path}: {seen}"
+    assert outcome.failure.detail == expected
+
+
+@pytest.mark.parametrize("inside", ["\r\nX-Injected: 1", "\n", "\r", "\0", "\x1b", "\x7f"], ids=repr)
+async def test_a_secret_of_several_lines_is_not_sent_as_several_headers(tmp_path: Path, inside: str) -> None:
+    path = tmp_path / "token"
+    path.write_text(f"s3cr3t{inside}tail", newline="")
+    async with HttpServer(response()) as server:
+        outcome = await probe("http", url=server.url(), bearer_token_file=str(path))
+        inline = await probe("http", url=server.url(), bearer_token=f"s3cr3t{inside}tail")
+        assert server.requests == []
+    for refused in (outcome, inline):
+        assert verdict(refused) == "request/internal"
+        assert refused.failure is not None
+        assert refused.failure.detail == (
+            "expected the value configured for the header Authorization on one line, got control characters in it"
+        )
 
 
 @pytest.mark.parametrize("query", ["api_key=qu3ry-v4lue", "x=%71u3ry-v4lue-that-is-long&y=1"])
