@@ -37,6 +37,7 @@ with --config, beside them"""
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Usage errors and --help leave through SystemExit, as argparse does."""
+    _replace_closed_streams()
     arguments = _parser().parse_args(argv)
     try:
         code: int = arguments.run(arguments)
@@ -51,6 +52,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(f"netprobe: internal error: {type(error).__name__}: {error} ({_origin(error)})")
         return NOT_STARTED
     return code
+
+
+def _replace_closed_streams() -> None:
+    """Give the streams that whoever started this closed (`>&-`) to /dev/null: a sidecar works without a reader.
+
+    In this order each gets its own descriptor back, so that no connection takes it and receives what was meant for it.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - stays open
 
 
 def _parser() -> argparse.ArgumentParser:

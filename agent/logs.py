@@ -113,7 +113,7 @@ def configure(options: LogOptions, stream: TextIO | None = None) -> None:
 def _handler(out: TextIO) -> logging.Handler:
     try:
         return Unblocked(out.fileno())
-    except OSError:  # a buffer in memory, or standard error that is closed
+    except OSError:  # a buffer in memory
         return logging.StreamHandler(out)
 
 

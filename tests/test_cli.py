@@ -225,6 +225,34 @@ def test_run_listens_where_it_is_told_and_ends_on_sigterm(tmp_path: Path, port: 
     assert code == FINE
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_run_needs_no_standard_streams(tmp_path: Path, closed: str) -> None:
+    """Whoever starts a sidecar may give it none of them: it probes all the same, and ends with 0."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60.0)
+        path = configured(tmp_path, server.getsockname()[1])
+        script = f'exec "$0" -m agent run --config "$1" --listen 127.0.0.1:0 {closed}'
+        with subprocess.Popen(["/bin/bash", "-c", script, sys.executable, str(path)], cwd=ROOT) as process:
+            try:
+                server.accept()[0].close()
+            finally:
+                process.send_signal(signal.SIGTERM)
+                code = process.wait(timeout=60)
+
+    assert code == FINE
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_check_needs_no_standard_streams(port: int, closed: str) -> None:
+    """The exit code is the answer that is left."""
+    script = f'exec "$0" -m agent check "$1" {closed}'
+    done = subprocess.run(
+        ["/bin/bash", "-c", script, sys.executable, f"tcp://127.0.0.1:{port}"], cwd=ROOT, check=False, timeout=60
+    )
+
+    assert done.returncode == FINE
+
+
 def test_run_ends_on_a_sigterm_that_comes_before_it_has_started(tmp_path: Path) -> None:
     """Exit code 0 also while the configuration is read: process 1 of a container would miss the signal otherwise."""
     path = tmp_path / "netprobe.yaml"
