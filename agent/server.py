@@ -82,6 +82,8 @@ class Server:
 
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
+        self._turn = asyncio.Lock()
+        self._coming: asyncio.Task[Document] | None = None
         self._endpoints: Mapping[str, tuple[Callable[[web.Request], Awaitable[tuple[int, Document]]], str]] = {
             "/metrics": (self._metrics, "metrics, for Prometheus"),
             "/targets": (self._targets, "every target: its configuration, last outcome and recent failures, as JSON"),
@@ -160,13 +162,25 @@ class Server:
         return 200, await self._pages.metrics(accept, accept_encoding)
 
     async def _targets(self, _: web.Request) -> tuple[int, Document]:
+        if self._coming is None:
+            self._coming = asyncio.create_task(self._listing(), name="targets")
+        # One of those who share it may hang up; the others still want it.
+        return 200, await asyncio.shield(self._coming)
+
+    async def _listing(self) -> Document:
+        """One document at a time, shared by those who ask while it is awaited: many clients cost what two do."""
+        async with self._turn:
+            self._coming = None  # whoever comes from now on wants newer outcomes
+            return await self._list()
+
+    async def _list(self) -> Document:
         chunks: list[bytes] = [b'{"version": 1, "targets": [']
         for number, target in enumerate(self._pages.targets()):
             if number % CHUNK_TARGETS == 0:
                 await asyncio.sleep(0)
             chunks.append((",\n" if number else "\n").encode() + json.dumps(target, ensure_ascii=False).encode())
         chunks.append(b"\n]}\n")
-        return 200, _Plain("application/json; charset=utf-8", tuple(chunks))
+        return _Plain("application/json; charset=utf-8", tuple(chunks))
 
     async def _healthz(self, _: web.Request) -> tuple[int, Document]:
         broken = self._pages.broken()

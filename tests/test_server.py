@@ -184,6 +184,40 @@ async def test_a_thousand_targets_are_shown_in_small_steps() -> None:
     assert most <= CHUNK_TARGETS
 
 
+async def test_targets_are_made_once_for_all_who_ask_meanwhile() -> None:
+    """Many clients do not multiply the CPU that is spent on one of them."""
+    clients = 20
+    begun = 0
+    under_way = 0
+
+    def asked() -> int:
+        counter = server._runner.server
+        assert counter is not None
+        return counter.requests_count
+
+    def entries() -> Iterator[dict[str, Any]]:
+        nonlocal begun, under_way
+        begun += 1
+        under_way += 1
+        assert under_way == 1
+        number = 0
+        while asked() < clients:
+            yield {"name": f"t{number}", "rendering": begun}
+            number += 1
+        yield {"name": "last", "rendering": begun}
+        under_way -= 1
+
+    async with serving(Content(targets=entries)) as server:
+        answers = await asyncio.gather(*(request(server.url + "/targets") for _ in range(clients)))
+        later = json.loads((await request(server.url + "/targets")).body)
+    shown = [json.loads(answer.body)["targets"] for answer in answers]
+    # One for whoever came first, one for those who came meanwhile, one for who was counted and not yet heard.
+    assert len({targets[-1]["rendering"] for targets in shown}) <= 3
+    assert all(len({target["rendering"] for target in targets}) == 1 for targets in shown)
+    assert later["targets"] == [{"name": "last", "rendering": begun}]
+    assert begun <= 4
+
+
 @pytest.mark.parametrize(
     "query",
     [
