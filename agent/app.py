@@ -19,7 +19,7 @@ from agent.config import Config
 from agent.config.targets import show_target
 from agent.lifecycle import signals, unless
 from agent.model import Outcome, Target
-from agent.prober import PreparedProber, ProbeFailure, Recorder
+from agent.prober import ProbeFailure, Prober, Recorder
 from agent.probers import PROBERS
 from agent.runner import run as run_once
 from agent.scheduler import Scheduler
@@ -55,9 +55,7 @@ class Agent:
         self.metrics = Metrics(targets, detail=config.metrics.detail, starvation=self._starvation)
         self.status = StatusSink(targets)
         self._sinks: Sequence[Sink] = (self.metrics, self.status, LogSink(targets))
-        self._probers: Mapping[str, PreparedProber] = {
-            kind: PROBERS[kind].prober() for kind in {t.type for t in targets}
-        }
+        self._probers: Mapping[str, Prober] = {kind: PROBERS[kind].prober() for kind in {t.type for t in targets}}
         self._scheduler = Scheduler(
             targets,
             self._probe,

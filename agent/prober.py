@@ -87,18 +87,17 @@ class Recorder:
 class Prober(Protocol):
     """Code for one type of target. It asks and raises; it never times, retries, logs or judges."""
 
+    def prepare(self, target: Target[Any]) -> None:
+        """Do beforehand what the first run would do on the CPU of its neighbours: build what runs of a target share.
+
+        A TLS context takes 20 to 40 ms of CPU. Raises what a run would raise.
+        """
+
     async def probe(self, target: Target[Any], recorder: Recorder) -> None:
         """Ask once. Returns if the answer is as expected; raises otherwise."""
 
     async def aclose(self) -> None:
         """Release what outlives a run."""
-
-
-class PreparedProber(Prober, Protocol):
-    """A prober that can do beforehand what would otherwise be done during a first run, on the CPU of its neighbours."""
-
-    def prepare(self, target: Target[Any]) -> None:
-        """Build what runs of a target share: TLS contexts, 20 to 40 ms of CPU each. Raises what a run would raise."""
 
 
 LISTED = 32

@@ -27,6 +27,9 @@ class OwnProber:
     def __init__(self, asking: Asking) -> None:
         self._asking = asking
 
+    def prepare(self, target: Target[Any]) -> None:
+        pass
+
     async def probe(self, target: Target[Any], recorder: Recorder) -> None:
         await self._asking(recorder)
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from agent.model import Options
-from agent.prober import PreparedProber
+from agent.prober import Prober
 from agent.probers import dns, dns_options, http, http_options, postgres, postgres_options, tcp
 
 
@@ -21,7 +21,7 @@ class ProberSpec:
 
     options: type[Options]
     """The dataclass whose fields are the configuration keys of the type (see agent.keys)."""
-    prober: Callable[[], PreparedProber]
+    prober: Callable[[], Prober]
     url_schemes: tuple[str, ...]
     """The schemes `netprobe check URL` takes for the type."""
     from_url: Callable[[str], dict[str, Any]]
