@@ -47,5 +47,9 @@ class SystemLookups:
             with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
                 loop.call_soon_threadsafe(settle, found)
 
-        threading.Thread(target=look_up, name=f"getaddrinfo {name}", daemon=True).start()
+        try:
+            threading.Thread(target=look_up, name=f"getaddrinfo {name}", daemon=True).start()
+        except BaseException:  # no thread may be had: a limit on processes
+            self._free.release()
+            raise
         return await answer
