@@ -115,7 +115,7 @@ netprobe watches {len(config.targets)} targets. Every {every} seconds something 
 In another terminal, ask for yourself:
 
   {_this_command()} check --config {shlex.quote(str(path))}
-  curl -s {agent.url}/metrics | grep ^netprobe_probe_failures_total | grep -v ' 0'
+  curl -s {agent.url}/metrics | grep ^netprobe_probe_failures_total
 
 {"".join(f"{note}{chr(10)}" for note in notes)}\
 Below: what breaks and heals (---), and what the agent then says. Ctrl-C ends it."""
