@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -28,7 +29,9 @@ class LogSink:
     phase or for another reason), `target_first_succeeded` (info), and `target_probed` (debug) for every outcome.
     """
 
-    def __init__(self, targets: Iterable[Target[Any]]) -> None:
+    def __init__(self, targets: Iterable[Target[Any]], clock: Callable[[], float] = time.monotonic) -> None:
+        """The clock measures how long a state lasted, in seconds; the time of day may be set meanwhile."""
+        self._clock = clock
         self._states: dict[str, _State | None] = {target.name: None for target in targets}
         self._log: Any = structlog.get_logger(__name__)
 
@@ -41,16 +44,17 @@ class LogSink:
     def _tell(self, outcome: Outcome) -> None:
         before = self._states[outcome.target.name]
         failure = outcome.failure
+        began = self._clock() - outcome.duration_seconds
         if before is None:
-            self._states[outcome.target.name] = _State(failure, outcome.started_at)
+            self._states[outcome.target.name] = _State(failure, began)
             if failure is None:
                 self._log.info("target_first_succeeded", **_fields(outcome))
             else:
                 self._log.warning("target_failed", **_fields(outcome))
             return
-        lasted = round(outcome.started_at - before.since, 3)
+        lasted = round(began - before.since, 3)
         if (before.failure is None) != (failure is None):
-            self._states[outcome.target.name] = _State(failure, outcome.started_at)
+            self._states[outcome.target.name] = _State(failure, began)
             if failure is None:
                 self._log.info("target_recovered", failed_for_seconds=lasted, **_fields(outcome))
             else:

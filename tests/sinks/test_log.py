@@ -50,10 +50,12 @@ def test_one_event_per_change_and_none_in_between(configured: Configure) -> None
     """At info, a target that stays as it is says nothing."""
     stream = configured()
     target = named("t")
-    sink = LogSink([target])
+    now = 0.0
+    sink = LogSink([target], clock=lambda: now)
     story = [None, None, None, REFUSED, REFUSED, REFUSED, (Phase.RESOLVE, Reason.TIMEOUT), None, None]
-    for number, failed in enumerate(story):
-        sink.write(outcome(target, failed, at=float(number * 10)))
+    for failed in story:
+        now += 10.0
+        sink.write(outcome(target, failed))
     told = [(event["level"], event["event"]) for event in events(stream)]
     assert told == [
         ("info", "target_first_succeeded"),
@@ -65,6 +67,19 @@ def test_one_event_per_change_and_none_in_between(configured: Configure) -> None
     assert failed_event["succeeded_for_seconds"] == 30.0
     assert (changed["phase"], changed["reason"], changed["failing_for_seconds"]) == ("resolve", "timeout", 30.0)
     assert recovered["failed_for_seconds"] == 40.0
+
+
+def test_how_long_it_failed_does_not_depend_on_the_time_of_day(configured: Configure) -> None:
+    """From the first failure's begin to the first success's, though the clock was set back meanwhile."""
+    stream = configured()
+    target = named("t")
+    now = 100.0
+    sink = LogSink([target], clock=lambda: now)
+    sink.write(outcome(target, REFUSED, at=1_700_000_000.0, seconds=5.0))
+    now = 131.0
+    sink.write(outcome(target, at=1_600_000_000.0, seconds=1.0))
+    _, recovered = events(stream)
+    assert recovered["failed_for_seconds"] == 35.0
 
 
 def test_a_first_result_that_is_a_failure_is_one_event(configured: Configure) -> None:
