@@ -140,13 +140,17 @@ def _candidates(root: Path, own: Path) -> Iterator[Path]:
     mounted as the root.
     """
     try:
-        lines = own.read_text("utf-8").splitlines()
+        # A cgroup's name may hold any byte.
+        lines = own.read_text("utf-8", "surrogateescape").splitlines()
     except OSError:
         lines = []
     version_1: list[Path] = []
     version_2: list[Path] = []
     for line in lines:
-        number, controllers, path = line.split(":", 2)
+        number, _, rest = line.partition(":")
+        controllers, separator, path = rest.partition(":")
+        if not separator:
+            continue
         inner = path.lstrip("/")
         if number == "0" and not controllers:
             version_2 += [root / inner, root]

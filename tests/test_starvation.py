@@ -51,12 +51,16 @@ async def test_a_stall_at_the_very_end_of_a_run_counts(starvation: Starvation) -
 
 
 async def test_a_stall_before_a_run_is_not_the_runs(starvation: Starvation) -> None:
-    await asyncio.sleep(0)
-    time.sleep(STALL_SECONDS)  # noqa: ASYNC251
-    facts: dict[Fact, Any] = {}
-    with starvation.watch(facts):
+    """Repeated, because a busy machine may starve one of the runs."""
+    for _ in range(20):
         await asyncio.sleep(0)
-    assert facts == {}
+        time.sleep(STALL_SECONDS)  # noqa: ASYNC251
+        facts: dict[Fact, Any] = {}
+        with starvation.watch(facts):
+            await asyncio.sleep(0)
+        if not facts:
+            return
+    pytest.fail("twenty runs that only came after a stall were all marked as starved")
 
 
 async def test_a_run_that_waits_long_is_not_starved_by_that(starvation: Starvation) -> None:
@@ -165,10 +169,24 @@ def test_throttling_is_read_where_the_kernel_puts_it(
         pytest.param({}, "0::/\n", id="nothing is mounted"),
         pytest.param({"cpu.stat": "usage_usec 9\n"}, "0::/\n", id="the root cgroup has no quota"),
         pytest.param({"cpu.stat": "throttled_usec many\n"}, "0::/\n", id="not a number"),
+        pytest.param({"cpu.stat": VERSION_2.format(usec=1)}, "", id="the process is in no cgroup"),
+        pytest.param({"cpu.stat": VERSION_2.format(usec=1)}, "0\n0:\n\n/x\n", id="lines without a path"),
     ],
 )
 def test_where_the_kernel_tells_nothing_nothing_is_claimed(tmp_path: Path, files: dict[str, str], own: str) -> None:
     assert Throttling.find(*lay_out(tmp_path, files, own)) is None
+
+
+def test_the_name_of_a_cgroup_may_hold_any_byte(tmp_path: Path) -> None:
+    root, own = lay_out(tmp_path, {}, "")
+    own.write_bytes(b"0::/odd\xff\n")
+    group = root / os.fsdecode(b"odd\xff")
+    group.mkdir()
+    (group / "cpu.stat").write_text(VERSION_2.format(usec=1_500_000))
+
+    throttling = Throttling.find(root, own)
+    assert throttling is not None
+    assert throttling.seconds() == 1.5
 
 
 async def test_a_run_that_was_throttled_is_marked(tmp_path: Path) -> None:
@@ -260,6 +278,8 @@ async def test_the_mark_reaches_the_outcome() -> None:
     """What the watch writes into a recorder's facts is what the outcome of that run shows."""
 
     class Sleepy:
+        def prepare(self, target: Any) -> None: ...
+
         async def probe(self, target: Any, recorder: Recorder) -> None:
             time.sleep(STALL_SECONDS)  # noqa: ASYNC251
 
