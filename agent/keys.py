@@ -204,7 +204,7 @@ class MappingReader:
     def __call__(self, raw: Any) -> dict[str, Any]:
         """Read a mapping.
 
-        Raises vol.MultipleInvalid with every problem: unknown keys (with the nearest known one), missing ones, values
+        Raises vol.MultipleInvalid with every problem: unknown keys (with the nearest known ones), missing ones, values
         of the wrong kind at any depth, and broken checks among the values that could be read.
         """
         if not isinstance(raw, Mapping):
@@ -245,8 +245,8 @@ def _marker(k: Key[Any]) -> vol.Marker:
 def unknown_key(unknown: object, known: Iterable[str]) -> str:
     """The message for a key nobody declared."""
     names = sorted(known)
-    near = difflib.get_close_matches(str(unknown), names, n=1)
-    wanted = f"a known key, perhaps {near[0]}" if near else f"one of {', '.join(names)}"
+    near = difflib.get_close_matches(str(unknown), names, n=2)
+    wanted = f"a known key, perhaps {' or '.join(near)}" if near else f"one of {', '.join(names)}"
     return f"expected {wanted}, got the unknown key {shown(unknown)}"
 
 

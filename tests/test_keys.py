@@ -200,7 +200,7 @@ def test_every_problem_of_a_mapping_is_reported_at_its_own_path() -> None:
         (["several", 2], "expected a mapping, got 7"),
         (["named", "a b"], "expected a host name or an IP address, got 'a b'"),
         (["named", "c"], "expected a whole number from 0 to 9, got 10"),
-        (["nmae"], "expected a known key, perhaps name, got the unknown key 'nmae'"),
+        (["nmae"], "expected a known key, perhaps name or named, got the unknown key 'nmae'"),
         (["name"], "expected a string, got nothing"),
     ]
 
