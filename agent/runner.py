@@ -57,11 +57,12 @@ async def _observe(asking: Coroutine[Any, Any, None], target: Target[Any], recor
             await _end({task})
     if not in_time:
         return timed_out(target, recorder)
+    failure = _judge(task, target, recorder)
     took = time.perf_counter() - began
     # What a negative target answered or refused counts however late we saw it: a timeout would show its absence.
     if took > target.timeout_seconds + GRACE_SECONDS and not target.negative:
         return overran(target, recorder, took)
-    return _judge(task, target, recorder)
+    return failure
 
 
 def _judge(task: asyncio.Task[None], target: Target[Any], recorder: Recorder) -> Failure | None:
