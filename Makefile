@@ -1,4 +1,4 @@
-# `make run` and `make test` set up whatever they need first, once; see scripts/setup.
+# `make run` and `make test` set up whatever they need first, once; see .ci/setup.
 
 PYTHON ?= python3
 VENV := .venv
@@ -31,16 +31,16 @@ help: ## list what make can do
 
 .PHONY: run
 run: ## set up, and run the demo: real servers on loopback and the agent that watches them
-	@scripts/setup demo '$(PYTHON)'
+	@.ci/setup demo '$(PYTHON)'
 	@$(BIN)/netprobe demo $(DEMO_ARGS)
 
 .PHONY: test
 test: packages privileges setup lint ## set up, and run everything: lint and all tests
-	@scripts/as-root $(BIN)/python -m pytest $(PYTEST_ARGS)
+	@.ci/as-root $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 .PHONY: privileges
 privileges:
-	@scripts/as-root true
+	@.ci/as-root true
 
 .PHONY: lint
 lint: setup ## ruff, strict mypy, and the layers of the package
@@ -51,11 +51,11 @@ lint: setup ## ruff, strict mypy, and the layers of the package
 
 .PHONY: setup
 setup: ## make .venv with everything a developer needs
-	@scripts/setup dev '$(PYTHON)'
+	@.ci/setup dev '$(PYTHON)'
 
 .PHONY: packages
 packages: ## install the system packages that the tests need
-	@scripts/system-packages $(APT_PACKAGES)
+	@.ci/system-packages $(APT_PACKAGES)
 
 .PHONY: lock
 lock: setup ## rewrite the lock files to the newest versions pyproject.toml allows
@@ -69,7 +69,7 @@ docs: setup ## rewrite the reference of the configuration from the keys in the c
 
 .PHONY: bench
 bench: packages setup ## print what probing costs: CPU, memory, loop lag
-	@scripts/system-packages $(BENCH_PACKAGES)
+	@.ci/system-packages $(BENCH_PACKAGES)
 	@set -e; for benchmark in $(BENCHMARKS); do echo "--- $$benchmark"; $(BIN)/python -m $$benchmark; done
 
 .PHONY: clean
