@@ -77,7 +77,13 @@ def configure(options: LogOptions, stream: TextIO | None = None) -> None:
     ]
     render: list[Processor]
     if pretty:
-        render = [structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback)]
+        console = structlog.dev.ConsoleRenderer(
+            colors=out.isatty(),
+            sort_keys=False,  # they come in the order of what matters
+            pad_event_to=24,
+            exception_formatter=structlog.dev.plain_traceback,
+        )
+        render = [console]
     else:
         render = [
             _traceback,

@@ -73,8 +73,9 @@ netprobe reads one YAML file, or every `*.yaml` and `*.yml` file of a directory 
 works, [reference.yaml](../config/reference.yaml) shows every key in its place.
 
 - `netprobe config validate` reports **every** problem at once, one a line, as
-  `FILE:LINE:COLUMN: path.to.key: expected …, got …`, on standard error, and ends with 2. Nothing is left for the first
-  probe to find out: patterns are compiled, ranges, rcodes, networks, record types, URLs and status ranges are checked.
+  `FILE:LINE:COLUMN: path.to.key: expected …, got …`, on standard error, and ends with 2. Patterns
+  are compiled; ranges, rcodes, networks, record types, URLs and status ranges are checked. Files that a key
+  names are read by the runs, which are where the files are: a validation elsewhere does not look for them.
 - `netprobe config show` prints what was understood, with every default filled in and secrets as `***`.
 - `netprobe config schema` prints a JSON Schema for editors: begin a file with
   `# yaml-language-server: $schema=netprobe.schema.json`.

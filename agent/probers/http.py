@@ -186,7 +186,7 @@ def _reading(key: str, file: Secret | None) -> Iterator[None]:
         if file is None:
             raise
         why = error.strerror if isinstance(error, OSError) else "it is not"
-        detail = f"expected {key} of the configuration to be a file of UTF-8 text, got for {file.path}: {why}"
+        detail = f"expected {key} of the configuration to be a file of UTF-8 text, got {file.path}: {why}"
         raise ProbeFailure(Reason.INTERNAL, detail) from None
 
 

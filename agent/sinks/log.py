@@ -56,12 +56,12 @@ class LogSink:
         if (before.failure is None) != (failure is None):
             self._states[outcome.target.name] = _State(failure, began)
             if failure is None:
-                self._log.info("target_recovered", failed_for_seconds=lasted, **_fields(outcome))
+                self._log.info("target_recovered", **_fields(outcome), failed_for_seconds=lasted)
             else:
-                self._log.warning("target_failed", succeeded_for_seconds=lasted, **_fields(outcome))
+                self._log.warning("target_failed", **_fields(outcome), succeeded_for_seconds=lasted)
         elif _kind(before.failure) != _kind(failure):
             before.failure = failure
-            self._log.warning("target_failure_changed", failing_for_seconds=lasted, **_fields(outcome))
+            self._log.warning("target_failure_changed", **_fields(outcome), failing_for_seconds=lasted)
 
 
 def _kind(failure: Failure | None) -> tuple[str, str] | None:
@@ -70,15 +70,14 @@ def _kind(failure: Failure | None) -> tuple[str, str] | None:
 
 def _fields(outcome: Outcome) -> dict[str, Any]:
     target, failure = outcome.target, outcome.failure
-    fields: dict[str, Any] = {
-        "target": target.name,
-        "type": target.type,
+    fields: dict[str, Any] = {"target": target.name, "type": target.type}
+    if failure is not None:
+        fields |= {"phase": failure.phase.value, "reason": failure.reason.value, "detail": failure.detail}
+    fields |= {
         "address": target.address,
         "duration_seconds": round(outcome.duration_seconds, 6),
         "phases_seconds": {phase.value: round(seconds, 6) for phase, seconds in outcome.phases.items()},
     }
-    if failure is not None:
-        fields |= {"phase": failure.phase.value, "reason": failure.reason.value, "detail": failure.detail}
     if outcome.facts.get(Fact.STARVED):
         fields["starved"] = True
     return fields

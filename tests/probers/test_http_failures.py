@@ -595,7 +595,7 @@ async def test_a_secret_file_that_cannot_be_used_is_named(
         assert verdict(await run(prober, asked)) == "success"
     assert verdict(outcome) == "request/internal"
     assert outcome.failure is not None
-    expected = f"expected {key} of the configuration to be a file of UTF-8 text, got for {path}: {seen}"
+    expected = f"expected {key} of the configuration to be a file of UTF-8 text, got {path}: {seen}"
     assert outcome.failure.detail == expected
 
 
