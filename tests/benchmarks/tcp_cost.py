@@ -9,23 +9,16 @@ the median round counts. A dialogue is one line sent and one line expected.
 from __future__ import annotations
 
 import asyncio
-import shutil
 import ssl
-import statistics
 import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from agent.probers import PROBERS
-from agent.runner import run
-from tests.benchmarks.http_cost import process, theirs, wait_until_ready
+from tests.lab.blackbox import blackbox, cpu_seconds_per_run, medians, print_ratio, process
 from tests.lab.certificates import Certificates
-from tests.lab.misbehaving import echoing, refusing_port
-from tests.lab.targets import target
-
-ROUNDS = 5
+from tests.lab.misbehaving import echoing
 
 _MODULES = """
 modules:
@@ -50,55 +43,26 @@ async def serve(chain_file: str, key_file: str) -> None:
         await asyncio.Event().wait()
 
 
-async def ours(keys: dict[str, Any], probes: int) -> float:
-    """CPU seconds of this process per probe."""
-    prober = PROBERS["tcp"].prober()
-    subject = target("tcp", **keys)
-    await run(prober, subject)  # builds the TLS context, once for all
-    before = time.process_time()
-    for _ in range(probes):
-        outcome = await run(prober, subject)
-        if not outcome.success:
-            raise SystemExit(f"netprobe failed: {outcome.failure}")
-    return (time.process_time() - before) / probes
-
-
 def main(probes: int) -> None:
-    exporter = shutil.which("prometheus-blackbox-exporter")
-    if exporter is None:
-        raise SystemExit("prometheus-blackbox-exporter is not installed (Debian package of that name)")
     with tempfile.TemporaryDirectory() as directory:
         certificates = Certificates(Path(directory))
-        modules = Path(directory, "blackbox.yml")
-        modules.write_text(_MODULES.format(ca_file=certificates.ca_file))
-        good, port = certificates.good, refusing_port()
+        good, ca_file = certificates.good, str(certificates.ca_file)
         with (
             process(sys.executable, "-m", __spec__.name, "serve", str(good.chain_file), str(good.key_file)) as server,
-            process(exporter, f"--config.file={modules}", f"--web.listen-address=127.0.0.1:{port}") as blackbox,
+            blackbox(Path(directory), _MODULES.format(ca_file=ca_file)) as peer,
         ):
             assert server.stdout is not None
             plain, tls = (f"127.0.0.1:{number}" for number in server.stdout.readline().split())
-            wait_until_ready(port)
             subjects: dict[str, dict[str, Any]] = {
                 "connect": {"address": plain},
                 "dialogue": {"address": plain, "dialogue": [{"send": "PING\n"}, {"expect": "PING\n"}]},
-                "tls": {"address": tls, "tls": {"ca_file": str(certificates.ca_file), "server_name": "localhost"}},
+                "tls": {"address": tls, "tls": {"ca_file": ca_file, "server_name": "localhost"}},
             }
             for module, keys in subjects.items():
-                asyncio.run(ours(keys, 50))
-                theirs(blackbox.pid, port, module, keys["address"], 50)
-                rounds = [
-                    (
-                        asyncio.run(ours(keys, probes)),
-                        theirs(blackbox.pid, port, module, keys["address"], probes),
-                    )
-                    for _ in range(ROUNDS)
-                ]
-                mine, other = (statistics.median(column) for column in zip(*rounds, strict=True))
-                print(
-                    f"{module:8}  netprobe {mine * 1e3:.3f} ms  "
-                    f"blackbox_exporter {other * 1e3:.3f} ms (with the scrape)  ratio {mine / other:.2f}"
-                )
+                ours = partial(cpu_seconds_per_run, "tcp", **keys)
+                theirs = partial(peer.cpu_seconds_per_probe, module, keys["address"])
+                cost = medians({"ours": ours, "theirs": theirs}, probes)
+                print_ratio(module, cost["ours"], cost["theirs"])
 
 
 if __name__ == "__main__":
