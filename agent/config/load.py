@@ -191,16 +191,16 @@ def targets_from_urls(urls: Sequence[str], *, resolv_conf: Path = RESOLV_CONF) -
     for url in urls:
         plain = without_password(url)
         path, _, query = plain.partition("?")
-        shown_url = f"{path}?***" if query else plain
+        mark = Mark(f"{path}?***" if query else plain, line=0)
         try:
             target = _target_of_url(url, schemes, read)
         except ValueError as error:
-            problems.append(Problem(mark=Mark(shown_url), path="", message=without_password(str(error))))
+            problems.append(Problem(mark=mark, path="", message=without_password(str(error))))
         except vol.MultipleInvalid as several:
-            problems.extend(Problem(mark=Mark(shown_url), path=dotted(e.path), message=e.msg) for e in several.errors)
+            problems.extend(Problem(mark=mark, path=dotted(e.path), message=e.msg) for e in several.errors)
         else:
             # The parameters of other types are known, and no secrets.
-            targets.append(dataclasses.replace(target, name=shown_url if target.type == "http" else plain))
+            targets.append(dataclasses.replace(target, name=mark.file if target.type == "http" else plain))
     if problems:
         raise ConfigError(problems)
     return tuple(targets)
