@@ -17,6 +17,7 @@ import structlog
 from agent import __version__, logs
 from agent.config import Config
 from agent.config.targets import show_target
+from agent.exit_codes import FINE, NOT_STARTED
 from agent.lifecycle import signals, unless
 from agent.model import Outcome, Target
 from agent.prober import ProbeFailure, Prober, Recorder
@@ -38,8 +39,6 @@ PREPARATION_SECONDS = 1.0
 """How long the first runs wait for what can be made before them. Beyond that, a run makes what it needs."""
 DRAIN_SECONDS = 5.0
 """How long runs under way may go on after a SIGTERM: most need less, and a pod that has done its work should end."""
-EXIT_OK = 0
-EXIT_CANNOT_START = 3
 
 _log = structlog.get_logger(__name__)
 
@@ -150,7 +149,7 @@ async def run(config: Config) -> int:
             await agent.start()
         except CannotListen as error:
             sys.stderr.write(f"netprobe: {error}\n")
-            return EXIT_CANNOT_START
+            return NOT_STARTED
         # What exists by now stays for good; the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
@@ -158,4 +157,4 @@ async def run(config: Config) -> int:
         await unless(shutdown.forced, agent.aclose())
         if shutdown.forced.is_set():
             _log.warning("agent_forced")
-    return EXIT_OK
+    return FINE

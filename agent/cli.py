@@ -17,17 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent import __version__
+from agent.exit_codes import FINE, INTERRUPTED, NOT_STARTED, USAGE
 
 if TYPE_CHECKING:
     from agent.config import Config
-
-FINE = 0
-A_TARGET_FAILED = 1
-USAGE = 2
-"""The command line or the configuration is wrong."""
-NOT_STARTED = 3
-INTERRUPTED = 130
-"""128 and the number of SIGINT, as shells count."""
 
 CONFIG_VARIABLE = "NETPROBE_CONFIG"
 

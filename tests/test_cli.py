@@ -17,7 +17,8 @@ import pytest
 import yaml
 
 import agent
-from agent.cli import A_TARGET_FAILED, CONFIG_VARIABLE, FINE, NOT_STARTED, USAGE, main
+from agent.cli import CONFIG_VARIABLE, main
+from agent.exit_codes import A_TARGET_FAILED, FINE, NOT_STARTED, USAGE
 
 ROOT = Path(__file__).parents[1]
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.cli import USAGE, main
+from agent.cli import main
+from agent.exit_codes import USAGE
 from agent.probers import PROBERS
 
 MALFORMED = Path(__file__).parent / "malformed"

@@ -12,11 +12,8 @@ from enum import StrEnum
 from typing import Any, TextIO
 
 from agent.check.running import Run, probe_all
+from agent.exit_codes import A_TARGET_FAILED, FINE, NOT_STARTED
 from agent.model import Outcome, Target
-
-FINE = 0
-A_TARGET_FAILED = 1
-NOWHERE_TO_WRITE = 3
 
 
 class Output(StrEnum):
@@ -39,7 +36,7 @@ async def check(targets: Sequence[Target[Any]], *, output: Output, concurrency: 
         _write(text, sys.stdout)
     except OSError as error:
         sys.stderr.write(f"netprobe: expected to write the result to standard output, got: {error.strerror}\n")
-        return NOWHERE_TO_WRITE
+        return NOT_STARTED
     if signalled is not None:
         return 128 + signalled
     return FINE if all(run.outcome is not None and run.outcome.success for run in runs) else A_TARGET_FAILED

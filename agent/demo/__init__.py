@@ -6,10 +6,9 @@ import asyncio
 import importlib.util
 import sys
 
+from agent.exit_codes import FINE, NOT_STARTED
 from agent.keys import HostPort
 
-FINE = 0
-CANNOT_START = 3
 EXTRA = ("dnslib", "trustme")
 """The packages of the extra `demo`."""
 
@@ -26,7 +25,7 @@ def main(listen: HostPort | None = None, duration_seconds: float | None = None) 
             f"netprobe: the demo needs {' and '.join(EXTRA)}, which nothing else needs; not installed:"
             f" {', '.join(missing)}.\nType: pip install {' '.join(missing)} (in a checkout: make run)\n"
         )
-        return CANNOT_START
+        return NOT_STARTED
     from agent.demo.show import show  # noqa: PLC0415 - with its packages, and not without
     from agent.server import CannotListen  # noqa: PLC0415
 
@@ -34,8 +33,8 @@ def main(listen: HostPort | None = None, duration_seconds: float | None = None) 
         asyncio.run(show(listen, duration_seconds))
     except CannotListen as error:
         sys.stderr.write(f"netprobe: {error}\n")
-        return CANNOT_START
+        return NOT_STARTED
     except OSError as error:
         sys.stderr.write(f"netprobe: the demo could not start: {error}\n")
-        return CANNOT_START
+        return NOT_STARTED
     return FINE
