@@ -79,7 +79,7 @@ async def test_a_quiet_loop_has_no_lag() -> None:
     measured = Starvation(None)
     measured.lag.start()
     await asyncio.sleep(3600.0)
-    assert measured.lag.recent_seconds() == pytest.approx(0.0, abs=1e-5)
+    assert measured.lag.recent_seconds() == pytest.approx(0.0, abs=1e-4)
     measured.lag.stop()
 
 
