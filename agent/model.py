@@ -312,6 +312,10 @@ class Options(Protocol):
         """The host the address names, for deriving the scope; None where there is none."""
 
     @property
+    def port(self) -> int | None:
+        """The port the address names; None where there is none."""
+
+    @property
     def secrets(self) -> tuple[Secret, ...]:
         """Every secret a failure's sentence must not contain."""
 

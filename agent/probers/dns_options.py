@@ -279,6 +279,10 @@ class DnsOptions:
         return self.server.host if isinstance(self.server, HostPort) else self.query
 
     @property
+    def port(self) -> int | None:
+        return self.server.port if isinstance(self.server, HostPort) else None
+
+    @property
     def secrets(self) -> tuple[Secret, ...]:
         return ()
 

@@ -30,7 +30,7 @@ from agent.model import Secret
 from agent.net.addressing import Addressing
 from agent.net.proxy import PROXY, ProxyMode, ProxyServer, basic
 from agent.net.tls import TlsOptions
-from agent.net.urls import host_of, printable, read_url
+from agent.net.urls import host_of, port_of, printable, read_url
 from agent.probers.http_expect import HEADER_NAME, HttpExpectations
 
 
@@ -218,6 +218,10 @@ class HttpOptions(Addressing):
     @property
     def host(self) -> str:
         return host_of(self.url)
+
+    @property
+    def port(self) -> int:
+        return port_of(self.url)
 
     @property
     def authorization(self) -> Secret | None:

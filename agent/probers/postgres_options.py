@@ -287,6 +287,10 @@ class PostgresOptions(Addressing):
         return self.dsn.endpoint.host
 
     @property
+    def port(self) -> int:
+        return self.dsn.endpoint.port
+
+    @property
     def secrets(self) -> tuple[Secret, ...]:
         return secrets_of(self)
 

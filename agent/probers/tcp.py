@@ -54,6 +54,10 @@ class TcpOptions(Addressing):
         return self.endpoint.host
 
     @property
+    def port(self) -> int:
+        return self.endpoint.port
+
+    @property
     def secrets(self) -> tuple[Secret, ...]:
         return secrets_of(self)
 

@@ -1,0 +1,68 @@
+"""A snapshot under examination: what is still unexplained, and the verdicts so far."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from agent.diagnosis.experiment import Question
+from agent.diagnosis.snapshot import History, Snapshot
+from agent.diagnosis.verdict import Cause, Confidence, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A question worth asking, and the names of the targets whose failure it is to explain."""
+
+    question: Question
+    targets: tuple[str, ...]
+
+
+class Case:
+    """What the rules look at, one after the other."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self._failing = {history.name for history in snapshot.failing}
+        self._explained: set[str] = set()
+        self._verdicts: list[Verdict] = []
+
+    @property
+    def unexplained(self) -> tuple[History, ...]:
+        """Failing targets without a verdict, in the order of the configuration."""
+        return tuple(h for h in self.snapshot.failing if h.name not in self._explained)
+
+    @property
+    def unremarked(self) -> tuple[History, ...]:
+        """Working targets that no verdict names."""
+        return tuple(h for h in self.snapshot.working if h.name not in self._explained)
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """So far, those over failing targets first."""
+        return tuple(sorted(self._verdicts, key=lambda verdict: self._failing.isdisjoint(verdict.targets)))
+
+    def settle(self, verdict: Verdict) -> None:
+        """Take a verdict. Targets explained already stay with their first; a verdict they leave empty is dropped."""
+        left = tuple(name for name in verdict.targets if name not in self._explained)
+        if verdict.targets and not left:
+            return
+        self._explained.update(left)
+        self._verdicts.append(dataclasses.replace(verdict, targets=left))
+
+    def settle_the_rest(self) -> None:
+        """Explain what no rule has explained: by `unknown`, which says what was seen."""
+        left = self.unexplained
+        if left:
+            self.settle(
+                Verdict(
+                    cause=Cause.UNKNOWN,
+                    confidence=Confidence.LOW,
+                    targets=tuple(history.name for history in left),
+                    summary=f"{len(left)} of {len(self.snapshot.histories)} targets fail in a way that fits no known "
+                    "cause.",
+                    evidence=tuple(f"{h.name}: {f.phase}/{f.reason}: {f.detail}" for h in left if (f := h.failure)),
+                    advice="`netprobe check --output json` shows every phase and fact of each target; docs/failures.md "
+                    "says what each failure is evidence of.",
+                )
+            )

@@ -1,0 +1,1 @@
+"""Keeps the diagnosis up to date."""

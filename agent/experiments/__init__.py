@@ -1,0 +1,1 @@
+"""Asks the questions a diagnosis wants answered, within a budget."""
