@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from agent.config import Config, ConfigError, json_schema, load, show, targets_from_urls
 from agent.config.load import SECTION_KEYS, SECTIONS
 from agent.config.scope import scope_of
-from agent.config.sections import Detail, LogFormat, LogLevel
+from agent.config.sections import Detail, DiagnosisOptions, LogFormat, LogLevel
 from agent.config.targets import COMMON_KEYS, DEFAULTS_KEYS, Common, keys_of_type
 from agent.config.tree import parse
 from agent.keys import HostPort, MappingReader, checks_of, keys_of
@@ -203,6 +203,7 @@ def test_sections_are_read(tmp_path: Path) -> None:
             "log": {"level": "debug", "format": "json"},
             "metrics": {"detail": "low"},
             "scheduler": {"concurrency": 7},
+            "diagnosis": {"experiments": False, "experiments_per_minute": 5, "experiments_per_pod": 50},
         },
     )
 
@@ -212,6 +213,7 @@ def test_sections_are_read(tmp_path: Path) -> None:
     assert (config.log.level, config.log.format) == (LogLevel.DEBUG, LogFormat.JSON)
     assert config.metrics.detail is Detail.LOW
     assert config.scheduler.concurrency == 7
+    assert config.diagnosis == DiagnosisOptions(experiments=False, experiments_per_minute=5, experiments_per_pod=50)
 
 
 @pytest.mark.parametrize(
@@ -559,6 +561,11 @@ def test_every_key_without_a_value_is_left_out_and_every_other_is_shown(tmp_path
     assert shown["log"] == {"level": "info", "format": "auto"}
     assert shown["metrics"] == {"detail": "normal"}
     assert shown["scheduler"] == {"concurrency": 50}
+    assert shown["diagnosis"] == {
+        "experiments": True,
+        "experiments_per_minute": 30,
+        "experiments_per_pod": 300,
+    }
     assert shown["targets"][0]["name"] == "broker"
     assert shown["targets"][0]["scope"] == "cluster"
     assert "tls" not in shown["targets"][0]

@@ -6,6 +6,7 @@ from agent.config.schema import json_schema
 from agent.config.sections import (
     Config,
     Detail,
+    DiagnosisOptions,
     LogFormat,
     LogLevel,
     LogOptions,
@@ -19,6 +20,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "Detail",
+    "DiagnosisOptions",
     "LogFormat",
     "LogLevel",
     "LogOptions",

@@ -11,7 +11,14 @@ from typing import Any
 import voluptuous as vol
 
 from agent.config.problem import ConfigError, Mark, Problem, dotted
-from agent.config.sections import Config, LogOptions, MetricsOptions, SchedulerOptions, ServerOptions
+from agent.config.sections import (
+    Config,
+    DiagnosisOptions,
+    LogOptions,
+    MetricsOptions,
+    SchedulerOptions,
+    ServerOptions,
+)
 from agent.config.targets import DEFAULTS_KEYS, Rhythm, TargetReader
 from agent.config.tree import SIZE_LIMIT_BYTES, UNREADABLE, Node, parse
 from agent.keys import Key, KeyProblem, MappingReader, keys_of, shown, unknown_key, without_password
@@ -24,6 +31,7 @@ SECTIONS: Mapping[str, type] = {
     "log": LogOptions,
     "metrics": MetricsOptions,
     "scheduler": SchedulerOptions,
+    "diagnosis": DiagnosisOptions,
 }
 """The sections whose keys are the fields of a dataclass."""
 

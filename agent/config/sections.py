@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from agent.keys import HostPort, Kind, choice, host_port, integer, key
+from agent.keys import BOOLEAN, HostPort, Kind, choice, host_port, integer, key
 from agent.model import Target
 
 DEFAULT_PORT = 9733
@@ -77,6 +77,24 @@ class SchedulerOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DiagnosisOptions:
+    """How much is asked to explain a failure."""
+
+    experiments: bool = key(
+        BOOLEAN,
+        default=True,
+        doc="Ask a few more questions when targets fail, which tell causes apart: of their hosts, of the nameservers, of "
+        "the Kubernetes API and of this pod, and of nobody else. They are no outcomes and count in no metric of a target.",
+    )
+    experiments_per_minute: int = key(
+        integer(1, 600), default=30, doc="Most experiments within a minute. One failing target is worth up to ten."
+    )
+    experiments_per_pod: int = key(
+        integer(1, 10000), default=300, doc="Most experiments of one agent, from its start to its end."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """A configuration, checked and complete: nothing downstream applies a default."""
 
@@ -85,3 +103,4 @@ class Config:
     log: LogOptions = field(default_factory=LogOptions)
     metrics: MetricsOptions = field(default_factory=MetricsOptions)
     scheduler: SchedulerOptions = field(default_factory=SchedulerOptions)
+    diagnosis: DiagnosisOptions = field(default_factory=DiagnosisOptions)
