@@ -44,6 +44,8 @@ class Recorder:
         """Those the run uses beside the target's own, such as a password the environment holds for a proxy."""
         self.attempts: list[tuple[Recorder, Failure | None]] = []
         """Where a run makes several attempts: the notebook and the result of each."""
+        self.segment_bytes: int | None = None
+        """The largest TCP segment its connections may carry, either way; None leaves that to the kernel, as usual."""
 
     @contextmanager
     def phase(self, phase: Phase) -> Iterator[None]:
@@ -73,7 +75,9 @@ class Recorder:
 
     def child(self) -> Recorder:
         """A notebook of its own for one of several attempts, on the same clock."""
-        return Recorder(self._clock)
+        child = Recorder(self._clock)
+        child.segment_bytes = self.segment_bytes
+        return child
 
     def adopt(self, child: Recorder) -> None:
         """Add a finished child's times, facts and secrets to this notebook."""

@@ -53,7 +53,13 @@ class Connected:
     seconds: float
     rejected: bool | None = None
     """Where it was refused: whether an ICMP message said so (a packet filter, or a Service without endpoints) and not
-    the host's own RST (nobody listens there). None where the counters of /proc/net/snmp do not tell."""
+    the host's own RST (nobody listens there). None where the kernel does not tell."""
+    icmp: str | None = None
+    """What an ICMP message said that ended it: `port unreachable`, `administratively prohibited`, `host unreachable`.
+    None where none came, or the kernel does not hand it out."""
+    icmp_from: str | None = None
+    """The IP address that sent it: the host itself, a router or node on the way, or this pod (a filter on its own way
+    out, or a neighbour that does not answer)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +136,12 @@ class LocalTables:
     global_ipv6: bool
     """Whether the pod has an IPv6 address that reaches beyond its link."""
     sent_segments: int
-    """TCP segments sent since the previous look."""
+    """TCP segments sent since the previous look, or since the agent's start."""
     retransmitted_segments: int
     """Of these, sent again since the previous look."""
+    default_routes: tuple[int, ...] | None = None
+    """The IP versions (4, 6) that have a default route: also one without a gateway, which `gateways` does not hold.
+    None where the tables cannot be read."""
 
 
 Question = Lookup | Connect | SmallSegments | ServerClock | MeshProxy | LocalNetwork

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 
-PER_MINUTE = 30
-"""Enough to tell the causes of one fault apart twice over; of ten thousand pods, no more than their probes ask anyway."""
-PER_POD = 3000
-"""An outage of hours, at the pace at which answers grow old; what fails longer than that is not explained by asking."""
 _MINUTE_SECONDS = 60.0
 
 
 class Budget:
     """Counts questions."""
 
-    def __init__(self, per_minute: int = PER_MINUTE, per_pod: int = PER_POD) -> None:
+    def __init__(self, *, per_minute: int, per_pod: int) -> None:
         self._per_minute = per_minute
         self._left = per_pod
         self._spent: deque[float] = deque()

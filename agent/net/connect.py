@@ -75,6 +75,8 @@ async def connect(address: Address, recorder: Recorder) -> Stream:
             sock = unused.enter_context(socket.socket(address.family, socket.SOCK_STREAM))
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if recorder.segment_bytes is not None:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, recorder.segment_bytes)
             await loop.sock_connect(sock, (address.ip, address.port))
         stream = Stream(*await asyncio.open_connection(sock=sock, limit=READ_LIMIT_BYTES))
         unused.pop_all()
