@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from agent.diagnosis.experiment import Question
+from agent.diagnosis.rules.texts import presentable
 from agent.diagnosis.snapshot import History, Snapshot
 from agent.diagnosis.verdict import Cause, Confidence, Verdict
 
@@ -48,7 +49,7 @@ class Case:
         if verdict.targets and not left:
             return
         self._explained.update(left)
-        self._verdicts.append(dataclasses.replace(verdict, targets=left))
+        self._verdicts.append(presentable(dataclasses.replace(verdict, targets=left)))
 
     def settle_the_rest(self) -> None:
         """Explain what no rule has explained: by `unknown`, which says what was seen."""
