@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agent.check.wording import count, period, seconds, size
 from agent.model import Fact, Outcome
 from agent.starvation import LAG_THRESHOLD_SECONDS
+from agent.wording import count, period, seconds, size
 
 Facts = Mapping[Fact, Any]
 
@@ -121,6 +121,17 @@ def _http(outcome: Outcome) -> Iterator[Remark]:
         way = " → ".join(f"{hop['url']} ({hop['status']})" for hop in hops[:_SHOWN])
         way += " → …" if len(hops) > _SHOWN else ""
         yield Remark(f"{count(len(hops), 'redirect')}: {way}")
+    if facts.get(Fact.TLS_WANTED):
+        yield Remark("the port wants TLS", warning=True)
+    if Fact.PROXY_ERROR in facts:
+        yield Remark(f"the proxy said {facts[Fact.PROXY_ERROR]}", warning=True)
+    if Fact.MESH_ERROR in facts:
+        yield Remark(f"a mesh's proxy said: {facts[Fact.MESH_ERROR]}", warning=True)
+    elif Fact.MESH_PROXY in facts:
+        yield Remark(f"came through {facts[Fact.MESH_PROXY]}")
+    ahead = facts.get(Fact.CLOCK_AHEAD_SECONDS, 0)
+    if abs(ahead) >= _CLOCKS_DIFFER_SECONDS:
+        yield Remark(f"its clock is {period(abs(ahead))} {'behind' if ahead > 0 else 'ahead of'} ours", warning=True)
 
 
 def _database(outcome: Outcome) -> Iterator[Remark]:
@@ -159,11 +170,16 @@ JSON_ONLY = frozenset(
         Fact.CERTIFICATE_NOT_BEFORE,
         Fact.CERTIFICATE_CHAIN,
         Fact.DNS_AUTHENTICATED,
+        Fact.HTTP_LOCATION,
+        Fact.HTTP_SERVER,
+        Fact.HTTP_CONTENT_TYPE,
+        Fact.HTTP_TITLE,
     }
 )
 """Facts that would take more of a screen than they are worth."""
 
 _SHOWN = 4
+_CLOCKS_DIFFER_SECONDS = 60
 
 
 def _some(items: list[str]) -> str:

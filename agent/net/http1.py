@@ -17,9 +17,10 @@ from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, Payload
 from aiohttp.streams import StreamReader as Payload
 from multidict import CIMultiDictProxy
 
-from agent.model import Reason
+from agent.model import Fact, Reason
 from agent.net.connect import Stream
-from agent.prober import ProbeFailure
+from agent.net.tls import TLS_ALERT
+from agent.prober import ProbeFailure, Recorder, excerpt
 
 LINE_LIMIT_BYTES = 8190
 """The longest status line or header, as in Apache's httpd."""
@@ -67,10 +68,11 @@ def request_bytes(method: str, target: str, headers: Iterable[tuple[str, str]], 
 class Answer:
     """The answer to one request, read as it comes."""
 
-    def __init__(self, stream: Stream, *, to_head: bool = False) -> None:
+    def __init__(self, stream: Stream, notes: Recorder, *, to_head: bool = False) -> None:
         """Read what a stream brings; the answer to a HEAD request has no body, whatever its headers say."""
         loop = asyncio.get_running_loop()
         self._stream = stream
+        self._notes = notes
         self._to_head = to_head
         self._parser = HttpResponseParser(
             BaseProtocol(loop),
@@ -90,13 +92,18 @@ class Answer:
     async def head(self) -> Head:
         """The final status line and headers; informational answers (1xx) before it are skipped.
 
-        Raises aiohttp.http_exceptions.HttpProcessingError, EOFError, OSError.
+        Raises aiohttp.http_exceptions.HttpProcessingError, ProbeFailure, EOFError, OSError.
         """
         lines = 0
         while True:
             data = await self._stream.read(_READ_BYTES)
             if not data:
                 raise EOFError
+            if not lines and data.startswith(TLS_ALERT):
+                self._notes.facts[Fact.TLS_WANTED] = True
+                peer = self._notes.facts.get(Fact.ADDRESS, "the peer")
+                detail = f"expected HTTP/1.1 from {peer}, got {excerpt(data)}, an alert of TLS: the port wants TLS"
+                raise ProbeFailure(Reason.PROTOCOL_ERROR, detail)
             begin = 0
             # A line at a time: what follows the head must not be read as a part of it, see read().
             while begin < len(data):

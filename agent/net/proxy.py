@@ -17,6 +17,7 @@ from agent.keys import HostPort, Kind, Unexpected, valid_host
 from agent.model import Phase, Reason, Secret
 from agent.net.connect import Stream
 from agent.net.http1 import Answer, Head, request_bytes
+from agent.net.http_signs import SQUID_ERROR, note_proxy
 from agent.net.urls import host_of, port_of
 from agent.prober import ProbeFailure, Recorder
 
@@ -162,8 +163,9 @@ async def open_tunnel(stream: Stream, proxy: ProxyServer, endpoint: HostPort, ag
         if (authorization := proxy.authorization) is not None:
             headers.append(("Proxy-Authorization", authorization.reveal()))
         stream.writer.write(request_bytes("CONNECT", str(endpoint), headers))
-        answer = Answer(stream, to_head=True)
+        answer = Answer(stream, recorder, to_head=True)
         head = await answer.head()
+        note_proxy(head, recorder)
         if 200 <= head.status <= 299:  # noqa: PLR2004 - RFC 9110, section 9.3.6
             if answer.rest:
                 detail = f"expected the tunnel to {endpoint} to be silent, got data before any was sent"
@@ -187,7 +189,7 @@ def _reason(head: Head) -> Reason:
     if head.status == _FORBIDDEN:
         return Reason.DENIED
     # squid says what happened: `ERR_CONNECT_FAIL 111`, with the number of the system's error
-    squid = head.headers.get("X-Squid-Error", "")
+    squid = head.headers.get(SQUID_ERROR, "")
     if squid.endswith(" 111"):
         return Reason.REFUSED
     if head.status == _GATEWAY_TIMEOUT or squid.endswith(" 110"):

@@ -166,6 +166,9 @@ class _Seen:
 _SEEN: ContextVar[_Seen] = ContextVar("_SEEN")
 # asyncio makes the connection in a callback, which runs in a copy of the context of start_tls.
 
+TLS_ALERT = b"\x15\x03"
+"""How a record begins in which a server of TLS says what it thinks of plain text: an alert, of any version 3.x."""
+
 # RFC 8446, sections 5.1 and 4 and 6
 _HANDSHAKE, _ALERT = 22, 21
 _NEW_SESSION_TICKET, _CERTIFICATE_REQUEST = 4, 13

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from agent.keys import NON_EMPTY, Kind, Unexpected, compile_regex, integer, key, keys_of, section
 from agent.model import Fact, Phase, Reason
 from agent.net.connect import Stream
+from agent.net.tls import TLS_ALERT
 from agent.prober import ProbeFailure, Recorder, excerpt
 
 T = TypeVar("T")
@@ -265,6 +266,8 @@ class Dialogue:
             received += data
             if Fact.SERVER_SIGNATURE not in self._recorder.facts:
                 self._recorder.facts[Fact.SERVER_SIGNATURE] = self._seen(data)[1:-1]
+                if data.startswith(TLS_ALERT) and Fact.TLS_VERSION not in self._recorder.facts:
+                    self._recorder.facts[Fact.TLS_WANTED] = True
 
     def _unexpected(self, wanted: str, got: str) -> ProbeFailure:
         return ProbeFailure(Reason.UNEXPECTED_REPLY, f"expected {wanted}, got {got}", phase=Phase.VERIFY)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -17,11 +17,12 @@ from agent.model import Addresses, Fact, Phase, Reason, Secret, Target
 from agent.net.connect import Stream, connect
 from agent.net.content import ACCEPTED, Content
 from agent.net.http1 import Answer, Head, request_bytes
+from agent.net.http_signs import note_head, note_page, note_proxy
 from agent.net.proxy import ProxyEnvironment, ProxyMode, ProxyServer, demand_credentials, open_tunnel
 from agent.net.resolve import Address, resolve
 from agent.net.tls import Contexts, confirm, start_tls
 from agent.net.urls import host_of, port_of, printable, read_url, trusted_with_credentials
-from agent.prober import ProbeFailure, Recorder
+from agent.prober import ProbeFailure, Recorder, shorten
 from agent.probers.http_expect import Mask, judge_body, judge_headers, judge_status
 from agent.probers.http_options import HttpOptions, Method
 from agent.runner import each
@@ -35,7 +36,8 @@ _SECURE = "https"
 
 _OF_ONE_HOP = frozenset(
     {fact for fact in Fact if fact.value.startswith(("tls_", "certificate_", "client_certificate_"))}
-    | {Fact.HTTP_STATUS_CODE, Fact.HTTP_VERSION, Fact.ADDRESSES, Fact.PROXY}
+    | {Fact.HTTP_STATUS_CODE, Fact.HTTP_VERSION, Fact.HTTP_SERVER, Fact.HTTP_CONTENT_TYPE, Fact.CLOCK_AHEAD_SECONDS}
+    | {Fact.ADDRESSES, Fact.PROXY, Fact.PROXY_ERROR, Fact.MESH_PROXY, Fact.MESH_ERROR}
 )
 """Facts about a connection, which the next one does not inherit."""
 
@@ -84,18 +86,22 @@ class HttpProber:
                 await self._secure(stream, request.url, proxy, options, notes)
                 with notes.phase(Phase.REQUEST):
                     stream.writer.write(request.wire(options, proxy, jar))
-                    answer = Answer(stream, to_head=request.method is Method.HEAD)
+                    answer = Answer(stream, notes, to_head=request.method is Method.HEAD)
                     head = await answer.head()
                 notes.facts[Fact.HTTP_STATUS_CODE] = head.status
                 notes.facts[Fact.HTTP_VERSION] = head.version
+                note_head(head, notes)
                 if proxy is not None and request.url.scheme != _SECURE:
+                    note_proxy(head, notes)
                     demand_credentials(proxy, head, notes)
                 location = head.headers.get("Location") if head.status in _REDIRECTS else None
                 if location is None or not options.max_redirects:
+                    _note_location(request.url, location, notes)
                     await _judge(target, answer, head, partial(redact, target=target, more=notes.secrets), notes)
                     return
             hops.append({"url": printable(request.url), "status": head.status})
             following = _join(request.url, location)
+            notes.facts[Fact.HTTP_LOCATION] = shorten(printable(following))
             if len(hops) > options.max_redirects:
                 detail = f"expected at most {options.max_redirects} redirects, got another to {printable(following)}"
                 raise ProbeFailure(Reason.TOO_MANY_REDIRECTS, detail, phase=Phase.VERIFY)
@@ -158,6 +164,13 @@ def _join(url: URL, location: str) -> URL:
         raise ProbeFailure(Reason.PROTOCOL_ERROR, detail, phase=Phase.REQUEST) from None
 
 
+def _note_location(url: URL, location: str | None, notes: Recorder) -> None:
+    """Write down where a redirect leads that is not followed: one that leads nowhere is no failure here."""
+    if location is not None:
+        with suppress(ValueError):
+            notes.facts[Fact.HTTP_LOCATION] = shorten(printable(read_url(location, url)))
+
+
 async def _judge(target: Target[HttpOptions], answer: Answer, head: Head, mask: Mask, notes: Recorder) -> None:
     """Read the body of the final answer, within its limit, and compare the answer with what is expected."""
     options = target.options
@@ -168,6 +181,7 @@ async def _judge(target: Target[HttpOptions], answer: Answer, head: Head, mask: 
             notes.facts[Fact.HTTP_BODY_BYTES] = len(content.data)
         content.finish()
         notes.facts[Fact.HTTP_BODY_BYTES] = len(content.data)
+    note_page(head, content.data, notes)
     with notes.phase(Phase.VERIFY):
         judge_status(options.expect, head, content.data, mask)
         if content.overflowed:
