@@ -245,6 +245,8 @@ class Fact(StrEnum):
     DNS_RCODE = "dns_rcode"
     DNS_NAME = "dns_name"
     """str: the name that was answered, after search and ndots."""
+    HOSTS_FILE = "hosts_file"
+    """bool: /etc/hosts, or the name being localhost, gave the addresses: no nameserver was asked; absent otherwise."""
     DNS_TRUNCATED = "dns_truncated"
     """bool: the UDP answer had TC set, so that TCP was asked as well."""
     DNS_ANSWERS = "dns_answers"
@@ -260,7 +262,8 @@ class Fact(StrEnum):
     truncated, ignored (messages received meanwhile that answer another question; left out where there were none).
 
     Where c-ares asks, for targets of other types than dns, an entry is one question: c-ares tells neither edns nor
-    ignored, and may have sent more than one message."""
+    ignored, and may have sent more than one message. There a lookup that found addresses leaves them out, unless a
+    question went unanswered or many took long."""
     DNS_NAMESERVERS = "dns_nameservers"
     """list[dict]: one entry a nameserver of resolv.conf, about the name that was answered: server, and error, or rcode,
     answers and same_answer (the rcode and the records are those of the answer that counts)."""

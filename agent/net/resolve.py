@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from agent.model import Addresses, Fact, Family, Phase, Reason
 from agent.net import ares
@@ -27,6 +28,9 @@ __all__ = ["ADDRESS_LIMIT", "Address", "resolve"]
 
 ADDRESS_LIMIT = 16
 """How many addresses one run tries at most with `addresses: all`."""
+
+_MANY_QUESTIONS, _MUCH_SECONDS = 6, 0.2
+"""A walk through a search list of Kubernetes' length that a person would notice; A and AAAA count each."""
 
 HOSTS = Path("/etc/hosts")
 
@@ -51,7 +55,8 @@ async def resolve(
     """Look a name up, anew at each call, and return the address to try, or all of them, best first (RFC 6724).
 
     An IP address is returned as it is, without a resolve phase. Fact.DNS_ATTEMPTS is written down where no address was
-    found. Raises ProbeFailure.
+    found, and where finding one took trouble: a question without an answer, or many questions and much time. Raises
+    ProbeFailure.
     """
     number = _number(host)
     if number is not None and ipaddress.ip_address(number).version in _VERSIONS[family]:
@@ -60,6 +65,8 @@ async def resolve(
         if number is not None:
             raise ProbeFailure(Reason.NO_RECORDS, f"expected an IPv{family} address, got {number}")
         known = _in_hosts(hosts, host, family) or _loopback(host, family)
+        if known:
+            recorder.facts[Fact.HOSTS_FILE] = True
         found = ordered(known or await _ask_nameservers(host, family, resolv_conf, recorder))
     recorder.facts[Fact.ADDRESSES] = listed(found)
     wanted = found[:1] if addresses is Addresses.FIRST else found[:ADDRESS_LIMIT]
@@ -113,7 +120,20 @@ async def _ask_nameservers(host: str, family: Family, resolv_conf: Path, recorde
         recorder.facts[Fact.DNS_ATTEMPTS] = notes.facts.get(Fact.DNS_ATTEMPTS, [])
         raise
     recorder.awaited = None
+    recorder.facts[Fact.DNS_NAME] = findings[0].question.name or "."
+    attempts = notes.facts[Fact.DNS_ATTEMPTS]
+    if _took_trouble(attempts):
+        recorder.facts[Fact.DNS_ATTEMPTS] = attempts
     return found
+
+
+def _took_trouble(attempts: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a lookup that succeeded has something to tell. Most have not, and are remembered by the hundred."""
+    if any("error" in attempt for attempt in attempts):
+        return True
+    return len(attempts) >= _MANY_QUESTIONS and (
+        sum(attempt["duration_seconds"] for attempt in attempts) >= _MUCH_SECONDS
+    )
 
 
 def _addresses(host: str, findings: Sequence[Finding]) -> list[str]:

@@ -293,6 +293,7 @@ FACTS: Mapping[Fact, st.SearchStrategy[Any]] = MappingProxyType(
         Fact.DNS_SERVER: _DNS_SERVER,
         Fact.DNS_RCODE: _RCODE,
         Fact.DNS_NAME: _NAMES,
+        Fact.HOSTS_FILE: st.just(value=True),
         Fact.DNS_TRUNCATED: st.booleans(),
         Fact.DNS_ANSWERS: st.lists(st.one_of(_IP, _TEXTS), max_size=3),
         Fact.DNS_TTL_SECONDS: st.integers(0, 1 << 31),

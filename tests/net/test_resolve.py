@@ -579,7 +579,53 @@ async def test_a_lookup_that_succeeds_leaves_no_attempts_among_the_facts(tmp_pat
         outcome = await probe("tcp", address=f"db.test:{peer.port}", resolv_conf=path)
     assert verdict(outcome) == "success"
     assert Fact.DNS_ATTEMPTS not in outcome.facts
+    assert Fact.HOSTS_FILE not in outcome.facts
     assert outcome.facts[Fact.ADDRESSES] == ["127.0.0.1"]
+    assert outcome.facts[Fact.DNS_NAME] == "db.test"
+
+
+async def test_a_lookup_that_took_a_second_try_leaves_its_attempts(tmp_path: Path) -> None:
+    """Else nobody could tell a slow network from a nameserver that does not answer."""
+    answer = zone("db.test. 60 IN A 127.0.0.1")
+    async with (
+        silent_target() as peer,
+        nameserver(silent) as dead,
+        nameserver(answer) as alive,
+    ):
+        path = resolv_conf(tmp_path, dead, alive, rest="options timeout:1 attempts:1\n")
+        outcome = await probe("tcp", address=f"db.test:{peer.port}", resolv_conf=path)
+    assert verdict(outcome) == "success"
+    seen = {(a["server"], a.get("error", a.get("rcode"))) for a in outcome.facts[Fact.DNS_ATTEMPTS]}
+    assert seen == {(f"{dead.ip}:53", "timeout"), (f"{alive.ip}:53", "NOERROR")}
+
+
+@pytest.mark.parametrize(("delay_seconds", "told"), [(0.0, False), (0.06, True)])
+async def test_a_long_walk_is_told_where_it_takes_time(tmp_path: Path, delay_seconds: float, told: bool) -> None:  # noqa: FBT001
+    """Eight questions behind a search list of Kubernetes' length: of four that took long the record is kept."""
+    script = late(delay_seconds, zone("db.example.test. 60 IN A 127.0.0.1"))
+    async with silent_target() as peer, nameserver(script) as server:
+        path = resolv_conf(tmp_path, server, rest="search a.svc.test svc.test cluster.test\noptions ndots:5\n")
+        outcome = await probe("tcp", address=f"db.example.test:{peer.port}", resolv_conf=path)
+    assert verdict(outcome) == "success"
+    assert (Fact.DNS_ATTEMPTS in outcome.facts) is told
+    assert outcome.facts[Fact.DNS_NAME] == "db.example.test"
+
+
+async def test_a_name_of_the_hosts_file_is_marked(tmp_path: Path) -> None:
+    """It says nothing about nameservers."""
+    hosts = tmp_path / "hosts"
+    hosts.write_text("127.0.0.1 db.test\n", "utf-8")
+    recorder = Recorder()
+    await resolve(
+        "db.test",
+        80,
+        recorder,
+        family=Family.ANY,
+        addresses=Addresses.ALL,
+        resolv_conf=tmp_path / "missing",
+        hosts=hosts,
+    )
+    assert recorder.facts[Fact.HOSTS_FILE] is True
 
 
 def gai_codes() -> Sequence[str]:
