@@ -7,6 +7,7 @@ import gc
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
@@ -15,9 +16,12 @@ from typing import Any, Self
 import structlog
 
 from agent import __version__, logs
-from agent.config import Config
+from agent.config import Config, DiagnosisOptions
 from agent.config.targets import show_target
+from agent.diagnosis.document import document
+from agent.diagnostician import Diagnostician
 from agent.exit_codes import FINE, NOT_STARTED
+from agent.experiments import Budget, Experimenter, read_pod
 from agent.lifecycle import signals, unless
 from agent.model import Outcome, Target
 from agent.prober import ProbeFailure, Prober, Recorder
@@ -26,6 +30,7 @@ from agent.runner import run as run_once
 from agent.scheduler import Scheduler
 from agent.server import CannotListen, Pages, Server
 from agent.sinks import Sink
+from agent.sinks.diagnosis_log import DiagnosisLog
 from agent.sinks.exposition import Exposition
 from agent.sinks.log import LogSink
 from agent.sinks.metrics import Metrics
@@ -53,8 +58,17 @@ class Agent:
         self._starvation = Starvation(Throttling.find())
         self.metrics = Metrics(targets, detail=config.metrics.detail, starvation=self._starvation)
         self.status = StatusSink(targets)
-        self._sinks: Sequence[Sink] = (self.metrics, self.status, LogSink(targets))
         self._probers: Mapping[str, Prober] = {kind: PROBERS[kind].prober() for kind in {t.type for t in targets}}
+        self._experimenter = _experimenter(config.diagnosis, self._probers)
+        self._diagnosis_log = DiagnosisLog()
+        self._diagnostician = Diagnostician(
+            self.status,
+            read_pod(targets, time.time()),
+            self._starvation,
+            asker=self._experimenter,
+            listeners=(self.metrics, self._diagnosis_log),
+        )
+        self._sinks: Sequence[Sink] = (self.metrics, self.status, LogSink(targets), self._diagnostician)
         self._scheduler = Scheduler(
             targets,
             self._probe,
@@ -64,7 +78,13 @@ class Agent:
         )
         exposition = Exposition(self.metrics.slices)
         self._server = Server(
-            Pages(metrics=exposition.render, targets=self._entries, broken=self._broken, unready=self._unready)
+            Pages(
+                metrics=exposition.render,
+                targets=self._entries,
+                diagnosis=self._diagnosis,
+                broken=self._broken,
+                unready=self._unready,
+            )
         )
         self._ready_at = 0.0
 
@@ -88,9 +108,12 @@ class Agent:
         Being cancelled shortens it: the runs are cut off, and what has to be closed is closed.
         """
         _log.info("agent_stopping", drain_seconds=drain_seconds)
+        self._diagnostician.ask_no_more()
         try:
             cut = await self._scheduler.stop(drain_seconds)
         finally:
+            self._diagnostician.close()
+            self._diagnosis_log.flush()
             self._starvation.lag.stop()
             for prober in self._probers.values():
                 await prober.aclose()
@@ -129,6 +152,29 @@ class Agent:
         for status in self.status.statuses():
             yield entry(status, show_target(status.target))
 
+    def _diagnosis(self) -> Mapping[str, Any]:
+        current = self._diagnostician.current
+        return document(
+            current.diagnosis,
+            since=current.since,
+            held_seconds=current.held_seconds,
+            waiting=self.status.waiting,
+            experiments=current.experiments,
+            budget=self._budget(),
+        )
+
+    def _budget(self) -> Mapping[str, int] | None:
+        if self._experimenter is None:
+            return None
+        options = self._config.diagnosis
+        return {
+            "asked": self._experimenter.asked,
+            "left_out": self._experimenter.left_out,
+            "refused": self._experimenter.refused,
+            "per_minute": options.experiments_per_minute,
+            "per_pod": options.experiments_per_pod,
+        }
+
     def _broken(self) -> str | None:
         ended = self._scheduler.ended
         return f"expected every target to be probed, but nobody probes {', '.join(ended)}" if ended else None
@@ -138,6 +184,13 @@ class Agent:
         if not waiting or asyncio.get_running_loop().time() >= self._ready_at:
             return None
         return f"waiting for the first result of {', '.join(waiting)}"
+
+
+def _experimenter(options: DiagnosisOptions, probers: Mapping[str, Prober]) -> Experimenter | None:
+    if not options.experiments:
+        return None
+    budget = Budget(per_minute=options.experiments_per_minute, per_pod=options.experiments_per_pod)
+    return Experimenter(probers, budget)
 
 
 async def run(config: Config) -> int:

@@ -1,1 +1,280 @@
-"""Keeps the diagnosis up to date."""
+"""Keeps the diagnosis up to date: outcomes in, questions out, and what holds now to whoever listens.
+
+A sink. No run waits for anything here, and evaluations take a small part of one CPU at most, whatever each costs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from agent.diagnosis import Diagnosis, History, Pod, Snapshot, diagnose, plan
+from agent.diagnosis.experiment import Experiment, LocalNetwork, Question
+from agent.diagnosis.rules.case import Case, Wanted
+from agent.model import Outcome, Phase, Reason
+from agent.sinks.status import StatusSink
+from agent.starvation import Starvation
+
+DEBOUNCE_SECONDS = 0.1
+"""From an outcome to the evaluation: what fails together is explained together."""
+CALM_SECONDS = 0.5
+"""The same, where a target goes on succeeding."""
+SPACING_SECONDS = 0.25
+"""From one evaluation to the next at least."""
+CPU_SHARE = 0.05
+"""Evaluations that are costly come seldom enough not to take more of one CPU than this."""
+TICK_SECONDS = 5.0
+"""Between two evaluations where nothing happens but time: some verdicts fade. A healthy diagnosis waits for news."""
+FRESH_SECONDS = 60.0
+"""An answer older than this is asked for anew, and meanwhile still counts. The second time comes after twice as long,
+and so on: a failure that stays as it is needs ever fewer questions."""
+FRESH_LOCALLY_SECONDS = 10.0
+"""The same of this pod's own tables, which cost nothing."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Listener(Protocol):
+    """Whoever is told. Must not raise."""
+
+    def diagnosed(self, diagnosis: Diagnosis) -> None:
+        """What holds now; told at every evaluation, whether or not it is news."""
+
+
+class Asker(Protocol):
+    """What asks questions: agent.experiments."""
+
+    async def ask(self, wanted: Sequence[Wanted], snapshot: Snapshot) -> tuple[Experiment, ...]:
+        """Ask what may be asked, and return what was found. Raises nothing but cancellation."""
+
+
+@dataclass(slots=True)
+class _State:
+    """How a target is."""
+
+    kind: tuple[Phase, Reason] | None
+    """How it fails; None where it succeeds."""
+    since: float
+    """When the first run began that found it so, by the loop's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    experiment: Experiment
+    asked_at: float
+    """By the loop's clock."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Current:
+    """What holds now, and for how long."""
+
+    diagnosis: Diagnosis
+    since: float | None
+    """Unix time at which the present causes were first seen; None before the first result of a target."""
+    held_seconds: float | None
+    """The same by a clock that nobody sets."""
+    experiments: tuple[Experiment, ...]
+    """Those it rests on, the newest first."""
+
+
+class Diagnostician:
+    """A sink, to be written to after the StatusSink that it reads."""
+
+    def __init__(
+        self,
+        status: StatusSink,
+        pod: Pod,
+        starvation: Starvation,
+        *,
+        asker: Asker | None,
+        listeners: Iterable[Listener] = (),
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Use within a running event loop. Without an asker nothing is asked."""
+        self._loop = asyncio.get_running_loop()
+        self._status = status
+        self._pod = pod
+        self._starvation = starvation
+        self._asker = asker
+        self._listeners = tuple(listeners)
+        self._wall_clock = wall_clock
+        self._states: dict[str, _State] = {}
+        self._answers: dict[Question, _Answer] = {}
+        self._asking: dict[asyncio.Task[tuple[Experiment, ...]], frozenset[Question]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._rest_until = 0.0
+        self._diagnosis = Diagnosis()
+        self._since: tuple[float, float] | None = None
+        """By the wall clock, and by the loop's."""
+        self._complained = ""
+
+    @property
+    def current(self) -> Current:
+        since = self._since
+        return Current(
+            diagnosis=self._diagnosis,
+            since=since[0] if since else None,
+            held_seconds=self._loop.time() - since[1] if since else None,
+            experiments=self._experiments(),
+        )
+
+    def write(self, outcome: Outcome) -> None:
+        failure = outcome.failure
+        kind = (failure.phase, failure.reason) if failure else None
+        state = self._states.get(outcome.target.name)
+        calm = kind is None and state is not None and state.kind is None
+        if state is None or state.kind != kind:
+            self._states[outcome.target.name] = _State(kind, self._loop.time() - outcome.duration_seconds)
+        self._evaluate_in(CALM_SECONDS if calm else DEBOUNCE_SECONDS)
+
+    def ask_no_more(self) -> None:
+        """Give up the questions under way, and ask no others: the agent is about to end."""
+        self._asker = None
+        for task in self._asking:
+            task.cancel()
+
+    def close(self) -> None:
+        """Evaluate what is known once more, and no more after that."""
+        self.ask_no_more()
+        self._evaluate()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _evaluate_in(self, seconds: float) -> None:
+        """Evaluate within this time, if that is not too soon after the last time."""
+        at = max(self._loop.time() + seconds, self._rest_until)
+        if self._timer is not None:
+            if self._timer.when() <= at:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(at, self._evaluate)
+
+    def _evaluate(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        began = time.perf_counter()
+        try:
+            self._renew()
+        except Exception as error:  # noqa: BLE001 - no defect here is a reason not to probe
+            self._complain(error)
+        cost = time.perf_counter() - began
+        self._rest_until = self._loop.time() + max(SPACING_SECONDS, cost / CPU_SHARE)
+        if not self._diagnosis.healthy:
+            self._evaluate_in(TICK_SECONDS)
+
+    def _renew(self) -> None:
+        self._forget()
+        if not self._states:
+            return
+        snapshot = self._snapshot()
+        self._settle(self._diagnose(snapshot))
+        if self._asker is not None:
+            self._ask(self._asker, snapshot)
+
+    def _snapshot(self) -> Snapshot:
+        return Snapshot(
+            at=self._wall_clock(),
+            pod=self._pod,
+            histories=tuple(History(status.target, status.recent) for status in self._status.statuses()),
+            experiments=self._experiments(),
+            event_loop_lag_seconds=self._starvation.lag.recent_seconds(),
+            throttled_share=self._starvation.throttled_share(),
+        )
+
+    def _diagnose(self, snapshot: Snapshot) -> Diagnosis:
+        try:
+            return diagnose(snapshot)
+        except Exception as error:  # noqa: BLE001 - then nobody knows why; that something fails is known all the same
+            self._complain(error)
+            case = Case(snapshot)
+            case.settle_the_rest()
+            return Diagnosis(case.verdicts)
+
+    def _settle(self, diagnosis: Diagnosis) -> None:
+        if self._since is None or set(diagnosis.causes) != set(self._diagnosis.causes):
+            self._since = (self._wall_clock(), self._loop.time())
+        self._diagnosis = diagnosis
+        for listener in self._listeners:
+            listener.diagnosed(diagnosis)
+
+    def _ask(self, asker: Asker, snapshot: Snapshot) -> None:
+        """Have asked what is worth asking, less what is being asked, and what is known and only not for this target."""
+        fresh = tuple(e for e in snapshot.experiments if not self._old(self._answers[e.question]))
+        under_way = frozenset[Question]().union(*self._asking.values())
+        wanted: list[Wanted] = []
+        for one in plan(dataclasses.replace(snapshot, experiments=fresh)):
+            answer = self._answers.get(one.question)
+            if one.question in under_way:
+                continue
+            if answer is not None and answer.experiment in fresh and self._counts(answer.asked_at, one.targets):
+                self._share(answer, one.targets)
+            else:
+                wanted.append(one)
+        if wanted:
+            asked_at = self._loop.time()
+            task = self._loop.create_task(asker.ask(wanted, snapshot), name="experiments")
+            self._asking[task] = frozenset(one.question for one in wanted)
+            task.add_done_callback(lambda task: self._answered(task, asked_at))
+
+    def _answered(self, task: asyncio.Task[tuple[Experiment, ...]], asked_at: float) -> None:
+        del self._asking[task]
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None:
+            self._complain(error)
+            return
+        for experiment in task.result():
+            self._answers[experiment.question] = _Answer(experiment, asked_at)
+        if task.result():
+            self._evaluate_in(0.0)
+
+    def _share(self, answer: _Answer, targets: Iterable[str]) -> None:
+        """Let an answer count for further targets."""
+        experiment = answer.experiment
+        shared = dataclasses.replace(experiment, targets=tuple(dict.fromkeys((*experiment.targets, *targets))))
+        self._answers[experiment.question] = _Answer(shared, answer.asked_at)
+        self._evaluate_in(0.0)
+
+    def _forget(self) -> None:
+        """Drop what was asked about a state of things that is over."""
+        for question, answer in list(self._answers.items()):
+            names = answer.experiment.targets
+            if not names:
+                keep = self._loop.time() - answer.asked_at <= FRESH_SECONDS
+            else:
+                keep = any(self._counts(answer.asked_at, (name,)) for name in names)
+            if not keep:
+                del self._answers[question]
+
+    def _counts(self, asked_at: float, targets: Iterable[str]) -> bool:
+        """Whether what was asked then says something about these targets as they are now."""
+        return all(name in self._states and self._states[name].since <= asked_at for name in targets)
+
+    def _old(self, answer: _Answer) -> bool:
+        """Whether a newer answer is worth its question."""
+        now = self._loop.time()
+        if isinstance(answer.experiment.question, LocalNetwork):
+            return now - answer.asked_at > FRESH_LOCALLY_SECONDS
+        states = [self._states[name] for name in answer.experiment.targets if name in self._states]
+        failing = max((now - state.since for state in states if state.kind is not None), default=0.0)
+        return now - answer.asked_at > max(FRESH_SECONDS, failing / 2)
+
+    def _experiments(self) -> tuple[Experiment, ...]:
+        answers = sorted(self._answers.values(), key=lambda answer: answer.asked_at, reverse=True)
+        return tuple(answer.experiment for answer in answers)
+
+    def _complain(self, error: BaseException) -> None:
+        """Log a defect, once for each time it changes."""
+        text = f"{type(error).__name__}: {error}"
+        if text != self._complained:
+            self._complained = text
+            _log.error("diagnosis_raised", error=text, exc_info=error)

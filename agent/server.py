@@ -19,7 +19,9 @@ from typing import Any, Protocol
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from agent.keys import HostPort
+from agent.explanation import as_text
+from agent.keys import HostPort, shown
+from agent.wording import Wording
 
 CONNECTION_LIMIT = 100
 """Open connections at most; another one is closed at once. Prometheus, a kubelet and a few people need ten."""
@@ -31,6 +33,8 @@ LINE_LIMIT_BYTES = 4096
 HEADERS_LIMIT = 64
 CLOSE_SECONDS = 2.0
 """How long answers under way may still take when the server closes."""
+TEXT_WIDTH = 100
+"""Columns of a page of text, whoever asks: nobody says how wide the terminal behind a curl is."""
 CHUNK_TARGETS = 4
 """Targets whose JSON is made without a pause."""
 
@@ -60,6 +64,8 @@ class Pages:
     """By the headers Accept and Accept-Encoding."""
     targets: Callable[[], Iterable[Mapping[str, Any]]]
     """Each target as plain JSON values."""
+    diagnosis: Callable[[], Mapping[str, Any]]
+    """What holds now, as agent.diagnosis.document makes it."""
     broken: Callable[[], str | None]
     """Why the agent does not work any more, if so."""
     unready: Callable[[], str | None]
@@ -87,6 +93,7 @@ class Server:
         self._endpoints: Mapping[str, tuple[Callable[[web.Request], Awaitable[tuple[int, Document]]], str]] = {
             "/metrics": (self._metrics, "metrics, for Prometheus"),
             "/targets": (self._targets, "every target: its configuration, last outcome and recent failures, as JSON"),
+            "/diagnosis": (self._diagnosis, "why targets fail, as JSON; with ?format=text for people"),
             "/healthz": (self._healthz, "200 while the agent works"),
             "/readyz": (self._readyz, "200 once every target has a first result, or has had the time to get one"),
             "/startupz": (self._startupz, "200 from the start"),
@@ -181,6 +188,15 @@ class Server:
             chunks.append((",\n" if number else "\n").encode() + json.dumps(target, ensure_ascii=False).encode())
         chunks.append(b"\n]}\n")
         return _Plain("application/json; charset=utf-8", tuple(chunks))
+
+    async def _diagnosis(self, request: web.Request) -> tuple[int, Document]:
+        wanted = request.query.get("format", "json")
+        if wanted == "json":
+            body = json.dumps(self._pages.diagnosis(), ensure_ascii=False, indent=2)
+            return 200, _text(f"{body}\n", "application/json; charset=utf-8")
+        if wanted == "text":
+            return 200, _text(as_text(self._pages.diagnosis(), width=TEXT_WIDTH, wording=Wording(ascii_only=False)))
+        return 400, _text(f"expected format=json or format=text, got format={shown(wanted)}\n")
 
     async def _healthz(self, _: web.Request) -> tuple[int, Document]:
         broken = self._pages.broken()

@@ -171,6 +171,7 @@ class Starvation:
         self._clock: Callable[[], float] = asyncio.get_running_loop().time
         self._throttled = 0.0
         self._read_at = float("-inf")
+        self._readings: deque[tuple[float, float]] = deque(maxlen=_WINDOW_PARTS + 1)
 
     @contextmanager
     def watch(self, facts: dict[Fact, Any]) -> Iterator[None]:
@@ -185,6 +186,20 @@ class Starvation:
                 facts[Fact.STARVED] = True
                 facts[Fact.EVENT_LOOP_LAG_SECONDS] = round(late, 6)
 
+    def throttled_share(self) -> float:
+        """How much of about the last WINDOW_SECONDS the kernel kept this process off the CPU: 0 to 1.
+
+        It rests on the looks that runs, and calls of this, have taken at the kernel's counter.
+        """
+        throttled, now = self._throttled_seconds(), self._clock()
+        while len(self._readings) > 1 and self._readings[1][0] <= now - WINDOW_SECONDS:
+            self._readings.popleft()
+        if not self._readings or self._readings[0][0] >= now:
+            return 0.0
+        began, before = self._readings[0]
+        # The counter adds up what each CPU lost.
+        return min(1.0, (throttled - before) / (now - began))
+
     def _throttled_seconds(self) -> float:
         """At most one look at the kernel's file in BUSY_PERIOD_SECONDS, however many runs begin and end."""
         if self.throttling is None:
@@ -193,4 +208,6 @@ class Starvation:
         if now - self._read_at >= BUSY_PERIOD_SECONDS:
             self._throttled = self.throttling.seconds()
             self._read_at = now
+            if not self._readings or now - self._readings[-1][0] >= WINDOW_SECONDS / _WINDOW_PARTS:
+                self._readings.append((now, self._throttled))
         return self._throttled

@@ -564,7 +564,7 @@ def test_every_key_without_a_value_is_left_out_and_every_other_is_shown(tmp_path
     assert shown["diagnosis"] == {
         "experiments": True,
         "experiments_per_minute": 30,
-        "experiments_per_pod": 300,
+        "experiments_per_pod": 1000,
     }
     assert shown["targets"][0]["name"] == "broker"
     assert shown["targets"][0]["scope"] == "cluster"

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from agent.app import DRAIN_SECONDS, POD_UID_VARIABLE, READY_SECONDS
 from agent.cli import CONFIG_VARIABLE
+from agent.diagnosis import Cause, Confidence, Diagnosis, Verdict
+from agent.diagnosis.document import document
+from agent.diagnosis.experiment import Experiment, Mesh, MeshProxy
 from agent.scheduler import FIRST_RUNS_SECONDS, GRACE, JITTER
 from agent.server import Pages, Server
 from agent.sinks.status import EXPIRED_FAILURES, RECENT, StatusSink, entry
@@ -32,6 +35,8 @@ def test_every_event_of_the_agent_is_listed_with_its_level() -> None:
     logged = {name: level for source in sources for level, name in call.findall(source)}
     # Those two are raised through one line, by name.
     logged |= {"target_run_raised": "error", "target_run_cancelled_itself": "error"}
+    # And this one has either.
+    logged |= {"diagnosis_changed": "warning, info"}
     assert {event: cells[0] for event, cells in rows("event").items()} == logged
 
 
@@ -39,13 +44,30 @@ async def test_every_page_is_listed() -> None:
     async def nothing(_accept: str, _encoding: str) -> object:
         raise AssertionError
 
-    pages = Pages(metrics=nothing, targets=list, broken=lambda: None, unready=lambda: None)  # type: ignore[arg-type]
+    pages = Pages(
+        metrics=nothing,  # type: ignore[arg-type]
+        targets=list,
+        diagnosis=dict,
+        broken=lambda: None,
+        unready=lambda: None,
+    )
     assert set(rows("path")) == set(Server(pages)._endpoints)
 
 
 def test_every_key_of_a_target_is_listed() -> None:
     (status,) = StatusSink([target("tcp", address="127.0.0.1:1")]).statuses()
     assert set(rows("key")) == set(entry(status, {}))
+
+
+def test_every_key_of_the_diagnosis_is_listed() -> None:
+    verdict = Verdict(cause=Cause.SLOW, confidence=Confidence.LOW, targets=(), summary="", evidence=(), advice="")
+    asked = Experiment(question=MeshProxy(), answer=Mesh(None, None, ""), targets=(), started_at=0.0)
+    shown = document(Diagnosis((verdict,)), since=0.0, held_seconds=0.0, waiting=(), experiments=(asked,), budget=None)
+    assert list(rows("in the diagnosis")) == list(shown)
+    assert list(rows("in a verdict")) == list(shown["verdicts"][0])
+    assert list(rows("in an experiment")) == list(shown["experiments"][0])
+    promised = re.findall(r"`(\w+)`", rows("in the diagnosis")["budget"][0])
+    assert promised == ["asked", "left_out", "refused", "per_minute", "per_pod"]
 
 
 def test_the_variables_are_those_that_are_read() -> None:

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from agent import server as server_module
+from agent.diagnosis import Diagnosis
+from agent.diagnosis.document import document
 from agent.keys import HostPort
 from agent.server import CHUNK_TARGETS, CONNECTION_LIMIT, CannotListen, Pages, Server
 from tests.lab.http_client import exchange, parse, request
@@ -27,12 +29,18 @@ class Body:
     chunks: tuple[bytes, ...] = (b"metrics\n",)
 
 
+DIAGNOSIS = document(
+    Diagnosis(), since=1_700_000_000.0, held_seconds=12.0, waiting=(), experiments=(), budget={"asked": 0}
+)
+
+
 @dataclass
 class Content:
     """What a test lets the server show."""
 
     document: Body = field(default_factory=Body)
     targets: Callable[[], Iterator[Mapping[str, Any]]] = lambda: iter(())
+    diagnosis: Mapping[str, Any] = field(default_factory=lambda: DIAGNOSIS)
     broken: str | None = None
     awaited: str | None = None
     asked: list[tuple[str, str]] = field(default_factory=list)
@@ -49,6 +57,7 @@ async def serving(content: Content | None = None, listen: HostPort = HostPort("1
         Pages(
             metrics=content.metrics,
             targets=content.targets,
+            diagnosis=lambda: content.diagnosis,
             broken=lambda: content.broken,
             unready=lambda: content.awaited,
         )
@@ -60,7 +69,7 @@ async def serving(content: Content | None = None, listen: HostPort = HostPort("1
         await server.aclose()
 
 
-ENDPOINTS = ("/", "/metrics", "/targets", "/healthz", "/readyz", "/startupz")
+ENDPOINTS = ("/", "/metrics", "/targets", "/diagnosis", "/healthz", "/readyz", "/startupz")
 
 
 @pytest.mark.parametrize("path", ENDPOINTS)
@@ -106,6 +115,31 @@ async def test_head_is_get_without_the_body(path: str) -> None:
     assert head.body == b""
     for name in ("content-length", "content-type"):
         assert head.headers[name] == full.headers[name]
+
+
+@pytest.mark.parametrize(
+    ("query", "content_type", "begins"),
+    [
+        ("", "application/json; charset=utf-8", '{\n  "version": 1,\n  "healthy": true,'),
+        ("?format=json", "application/json; charset=utf-8", '{\n  "version": 1,\n  "healthy": true,'),
+        ("?format=text", "text/plain; charset=utf-8", "healthy for 12 seconds, since 2023-11-14T22:13:20.000Z: "),
+        ("?other=x", "application/json; charset=utf-8", '{\n  "version": 1,'),
+    ],
+)
+async def test_the_diagnosis_is_for_programs_and_for_people(query: str, content_type: str, begins: str) -> None:
+    async with serving() as server:
+        answer = await request(server.url + "/diagnosis" + query)
+    assert (answer.status, answer.headers["content-type"]) == (200, content_type)
+    assert answer.text.startswith(begins)
+    assert answer.text.endswith("\n")
+
+
+@pytest.mark.parametrize(("value", "seen"), [("xml", "'xml'"), ("", "''"), ("TEXT", "'TEXT'"), ("%0Ax", r"'\nx'")])
+async def test_an_unknown_format_is_refused_with_a_sentence(value: str, seen: str) -> None:
+    async with serving() as server:
+        answer = await request(f"{server.url}/diagnosis?format={value}")
+    assert answer.status == 400
+    assert answer.text == f"expected format=json or format=text, got format={seen}\n"
 
 
 async def test_the_scrapers_headers_decide_the_format() -> None:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.check.running import Run
-from agent.check.wording import Wording, count
+from agent.wording import Wording, count
 
 PATIENCE_SECONDS = 0.3
 """How long nothing is shown: most checks are done by then, and drawing takes CPU from the runs that are being timed."""

@@ -13,8 +13,8 @@ from rich.text import Text
 from agent.check.facts import Remark, remarks, starved, steps
 from agent.check.lines import NARROWEST, aligned, flow, indented, pad, wrap
 from agent.check.running import Run
-from agent.check.wording import Wording, count, seconds
 from agent.model import Failure, Phase
+from agent.wording import Wording, count, seconds
 
 OK, FAIL, STOP = "OK", "FAIL", "STOP"
 _STYLES = {OK: "green", FAIL: "bold red", STOP: "yellow"}

@@ -83,14 +83,15 @@ class DiagnosisOptions:
     experiments: bool = key(
         BOOLEAN,
         default=True,
-        doc="Ask a few more questions when targets fail, which tell causes apart: of their hosts, of the nameservers, of "
-        "the Kubernetes API and of this pod, and of nobody else. They are no outcomes and count in no metric of a target.",
+        doc="Ask a few more questions when targets fail, which tell causes apart: of their hosts, of the nameservers, "
+        "of the Kubernetes API and of this pod, and of nobody else. They are no outcomes: no metric of a target "
+        "counts them.",
     )
     experiments_per_minute: int = key(
         integer(1, 600), default=30, doc="Most experiments within a minute. One failing target is worth up to ten."
     )
     experiments_per_pod: int = key(
-        integer(1, 10000), default=300, doc="Most experiments of one agent, from its start to its end."
+        integer(1, 100_000), default=1000, doc="Most experiments of one agent, from its start to its end."
     )
 
 

@@ -20,6 +20,7 @@ from prometheus_client.samples import Sample
 
 from agent import __version__
 from agent.config.sections import Detail
+from agent.diagnosis.verdict import Cause, Diagnosis
 from agent.model import Fact, Outcome, Phase, Reason, Target
 from agent.starvation import Starvation
 
@@ -259,7 +260,19 @@ def _value(value_of: Callable[[Metrics], float | None]) -> Callable[[str, Metric
     return samples
 
 
+def _causes(name: str, metrics: Metrics) -> Iterator[Sample]:
+    for cause in Cause:
+        yield Sample(name, {"cause": cause.value}, float(cause in metrics.causes))
+
+
 SELF_FAMILIES: Sequence[SelfFamily] = (
+    SelfFamily(
+        name="netprobe_diagnosis",
+        type="gauge",
+        labels=("cause",),
+        help="Whether this cause is among those that explain what the targets show: 1 or 0. One series a cause.",
+        samples=_causes,
+    ),
     SelfFamily(
         name="netprobe_schedule_lag_seconds",
         type="histogram",
@@ -309,6 +322,8 @@ class Metrics(Collector):
         self.series = {target.name: TargetSeries(target, detail) for target in targets}
         self.schedule_lag: Histogram = Histogram(SCHEDULE_LAG_EDGES)
         self.runs_skipped: int = 0
+        self.causes: frozenset[Cause] = frozenset()
+        """None before the first result of a target: what is not known is not healthy."""
         self.starvation: Starvation = starvation
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(self)
@@ -316,6 +331,9 @@ class Metrics(Collector):
 
     def write(self, outcome: Outcome) -> None:
         self.series[outcome.target.name].count(outcome)
+
+    def diagnosed(self, diagnosis: Diagnosis) -> None:
+        self.causes = frozenset(diagnosis.causes)
 
     def started(self, lag_seconds: float) -> None:
         self.schedule_lag.observe(lag_seconds)

@@ -106,6 +106,7 @@ async def measure(targets: int, seconds: float) -> None:
         Pages(
             metrics=Exposition(timed).render,
             targets=entries,
+            diagnosis=dict,
             broken=lambda: None,
             unready=lambda: None,
         )

@@ -13,6 +13,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent.config import Detail
+from agent.diagnosis import Cause, Confidence, Diagnosis, Verdict
 from agent.model import REASONS, Fact, Phase, Reason, Target
 from agent.probers import PROBERS
 from agent.sinks.metrics import FAMILIES, SELF_FAMILIES, SERIES_LIMIT, Described, Metrics
@@ -132,7 +133,7 @@ async def test_what_is_not_known_is_absent(name: str) -> None:
     assert value(await metrics_of(named("t")), name) is None
 
 
-@pytest.mark.parametrize("name", ["netprobe_diagnosis", "netprobe_task_info", "netprobe_startup_gate_seconds"])
+@pytest.mark.parametrize("name", ["netprobe_task_info", "netprobe_startup_gate_seconds"])
 async def test_what_nobody_computes_yet_is_absent(name: str) -> None:
     assert value(await metrics_of(named("t")), name) is None
 
@@ -264,6 +265,51 @@ async def test_the_agent_tells_about_itself() -> None:
     assert value(metrics, "netprobe_cpu_throttled_seconds_total") is None
 
 
+def diagnosis(*causes: Cause) -> Diagnosis:
+    return Diagnosis(
+        tuple(
+            Verdict(cause=cause, confidence=Confidence.HIGH, targets=("t",), summary="", evidence=(), advice="")
+            for cause in causes
+        )
+    )
+
+
+def causes(metrics: Metrics) -> dict[str, float]:
+    """Every series of the diagnosis."""
+    return {dict(labels)["cause"]: seen for (name, labels), seen in samples(metrics).items() if "diagnosis" in name}
+
+
+async def test_every_cause_has_a_series_from_the_start_and_none_holds_before_anything_is_known() -> None:
+    assert causes(await metrics_of(named("t"))) == dict.fromkeys(Cause, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        ((), {Cause.HEALTHY}),
+        ((Cause.DNS_UNREACHABLE,), {Cause.DNS_UNREACHABLE}),
+        ((Cause.SLOW, Cause.TLS_PROTOCOL, Cause.SLOW), {Cause.SLOW, Cause.TLS_PROTOCOL}),
+    ],
+)
+async def test_the_causes_that_hold_are_1_and_all_others_0(seen: tuple[Cause, ...], expected: set[Cause]) -> None:
+    """`healthy` is one of them, so that either it or another is 1."""
+    metrics = await metrics_of(named("t"))
+    metrics.diagnosed(diagnosis(Cause.UNKNOWN))
+    metrics.diagnosed(diagnosis(*seen))
+    assert {cause for cause, holds in causes(metrics).items() if holds == 1.0} == expected
+    assert set(causes(metrics)) == set(Cause)
+
+
+async def test_the_documented_number_of_own_series_is_that_of_the_code() -> None:
+    metrics = await metrics_of(named("t"))
+    own = [name for name, labels in samples(metrics) if "target" not in dict(labels)]
+    throttling = 1  # where the kernel tells
+    found = re.search(r"^The agent itself adds (\d+) series, (\d+) of", DOCS.read_text("utf-8"), re.MULTILINE)
+    assert found is not None
+    assert int(found[1]) == len(own) + throttling
+    assert int(found[2]) == len(Cause)
+
+
 async def test_no_series_carries_what_is_not_bounded() -> None:
     """Labels are names, types and closed enums; address, scope and role stand on the info series alone."""
     target = named("t", "http")
@@ -276,6 +322,8 @@ async def test_no_series_carries_what_is_not_bounded() -> None:
             assert keys == {"target", "type", "scope", "role", "address"}
         elif name == "netprobe_build_info":
             assert keys == {"version", "python"}
+        elif name == "netprobe_diagnosis":
+            assert keys == {"cause"}
         elif "target" in keys:
             assert keys - {"target", "type"} <= {"result", "phase", "reason", "le"}
         else:

@@ -41,13 +41,15 @@ def seconds(amount: float) -> str:
 
 
 def period(amount_seconds: float) -> str:
-    """A span of calendar time in its natural unit: `12 days`, `31 hours`, `1 minute`."""
+    """A span of calendar time in its natural unit: `12 days`, `31 hours`, `3 minutes`, `40 seconds`."""
     days, hours, minutes = amount_seconds / 86400, amount_seconds / 3600, amount_seconds / 60
     if days >= 2:  # noqa: PLR2004 - below, hours say more
         return count(int(days), "day")
     if hours >= 2:  # noqa: PLR2004 - as above
         return count(int(hours), "hour")
-    return count(int(minutes), "minute")
+    if minutes >= 2:  # noqa: PLR2004 - as above
+        return count(int(minutes), "minute")
+    return count(int(amount_seconds), "second")
 
 
 def size(amount_bytes: int) -> str:

@@ -1,0 +1,118 @@
+"""A diagnosis for people, made of its JSON form: the verdict first, then what it rests on and what to do."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+from agent.wording import Wording, count, period
+
+NARROWEST = 40
+"""Below this width lines are left to the terminal to break."""
+_INDENT = 2
+_HEADING = 10
+"""From the indent to the text behind a heading."""
+_NO_BREAK = "\ue000"
+"""Stands for a space inside a command, at which no line is broken."""
+
+
+class Tone(Enum):
+    """What a line is, for whoever has colours."""
+
+    PLAIN = auto()
+    GOOD = auto()
+    BAD = auto()
+    DIM = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    text: str
+    tone: Tone = Tone.PLAIN
+
+
+def as_text(document: Mapping[str, Any], *, width: int, wording: Wording) -> str:
+    """All of `/diagnosis`. KeyError, TypeError or AttributeError where the document is none."""
+    lines = [
+        *_heading(document, width, wording),
+        *verdict_lines(document["verdicts"], width=width, wording=wording),
+        *_foot(document, width, wording),
+    ]
+    return "".join(f"{line.text}\n" for line in lines)
+
+
+def verdict_lines(verdicts: Iterable[Mapping[str, Any]], *, width: int, wording: Wording) -> Iterator[Line]:
+    """Every verdict, an empty line before each: cause, confidence and sentence first."""
+    for verdict in verdicts:
+        yield Line("")
+        yield from _verdict(verdict, max(width, NARROWEST), wording)
+
+
+def _verdict(verdict: Mapping[str, Any], width: int, wording: Wording) -> Iterator[Line]:
+    title = f"{verdict['cause']} ({verdict['confidence']} confidence): {verdict['summary']}"
+    for text in _wrapped(wording(title), width):
+        yield Line(text, Tone.BAD)
+    targets = [wording(name) for name in verdict["targets"]]
+    if targets:
+        yield from _part("targets", [", ".join(targets)], width)
+    if verdict["evidence"]:
+        yield from _part("evidence", [wording(f"- {sentence}") for sentence in verdict["evidence"]], width, hanging=2)
+    paragraphs = [wording(paragraph) for paragraph in verdict["advice"].splitlines()]
+    yield from _part("next", paragraphs, width)
+    yield from _part("runbook", [wording(verdict["runbook"])], width)
+
+
+def _part(heading: str, paragraphs: Sequence[str], width: int, *, hanging: int = 0) -> Iterator[Line]:
+    """Paragraphs behind a heading. One that begins with a space is set as it is: a manifest."""
+    first = f"{'':{_INDENT}}{heading:<{_HEADING}}"
+    for paragraph in paragraphs:
+        verbatim = paragraph.startswith(" ")
+        for text in [paragraph] if verbatim else _wrapped(paragraph, width - len(first), hanging):
+            yield Line(f"{first}{text}".rstrip())
+            first = " " * len(first)
+
+
+def _wrapped(paragraph: str, width: int, hanging: int = 0) -> list[str]:
+    """A paragraph as lines. What stands between backticks is a command: it is not broken."""
+    kept = re.sub(r"`[^`]*`", lambda command: command[0].replace(" ", _NO_BREAK), paragraph)
+    lines = textwrap.wrap(kept, width, subsequent_indent=" " * hanging, break_long_words=False, break_on_hyphens=False)
+    return [line.replace(_NO_BREAK, " ") for line in lines]
+
+
+def _heading(document: Mapping[str, Any], width: int, wording: Wording) -> Iterator[Line]:
+    if document["since"] is None:
+        yield Line("Nothing is known yet: no target has a result.")
+        return
+    held = f"{period(document['held_seconds'])}, since {document['since']}"
+    if document["healthy"]:
+        text = f"healthy for {held}: no target fails, and nothing stands out"
+        tone = Tone.GOOD
+    else:
+        verdicts = document["verdicts"]
+        text = f"{count(len(verdicts), 'verdict')} for {held}"
+        tone = Tone.PLAIN
+    for line in _wrapped(wording(text), width):
+        yield Line(line, tone)
+
+
+def _foot(document: Mapping[str, Any], width: int, wording: Wording) -> Iterator[Line]:
+    notes = []
+    if document["waiting"] and document["since"] is not None:
+        notes.append(f"No result yet: {', '.join(document['waiting'])}")
+    experiments = document["experiments"]
+    budget = document["budget"]
+    if budget is None:
+        notes.append("Experiments are switched off (diagnosis.experiments).")
+    elif experiments:
+        notes.append(
+            f"It rests on {count(len(experiments), 'experiment')} beside the outcomes; the JSON form has them."
+        )
+    if notes:
+        yield Line("")
+    for note in notes:
+        for line in _wrapped(wording(note), width):
+            yield Line(line, Tone.DIM)
