@@ -16,7 +16,7 @@ from typing import Any, Self
 import structlog
 
 from agent import __version__, logs
-from agent.config import Config, DiagnosisOptions
+from agent.config import Config, DiagnosisOptions, hardcoded_addresses
 from agent.config.targets import show_target
 from agent.diagnosis.document import document
 from agent.diagnostician import Diagnostician
@@ -100,6 +100,15 @@ class Agent:
         await self._prepare()
         self._starvation.lag.start()
         self._scheduler.start()
+        for remark in hardcoded_addresses(self._config.targets):
+            target = remark.target
+            _log.warning(
+                "target_address_hardcoded",
+                target=target.name,
+                type=target.type,
+                address=target.address,
+                detail=remark.text,
+            )
         _log.info("agent_started", version=__version__, url=self.url, targets=len(self._config.targets))
 
     async def aclose(self, drain_seconds: float = DRAIN_SECONDS) -> None:

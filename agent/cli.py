@@ -193,7 +193,12 @@ def _check(arguments: argparse.Namespace) -> int:
 
 @_with_problems
 def _config_validate(arguments: argparse.Namespace) -> int:
-    count = len(_load(arguments).targets)
+    from agent.config import hardcoded_addresses  # noqa: PLC0415
+
+    targets = _load(arguments).targets
+    for remark in hardcoded_addresses(targets):
+        _say(f"{arguments.config}: warning: target {remark.target.name}: {remark.text}")
+    count = len(targets)
     _print(f"{arguments.config}: {count} target{'' if count == 1 else 's'}")
     return FINE
 

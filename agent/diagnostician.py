@@ -207,14 +207,15 @@ class Diagnostician:
 
     def _ask(self, asker: Asker, snapshot: Snapshot) -> None:
         """Have asked what is worth asking, less what is being asked, and what is known and only not for this target."""
-        fresh = tuple(e for e in snapshot.experiments if not self._old(self._answers[e.question]))
+        fresh = {question: answer for question, answer in self._answers.items() if not self._old(answer)}
         under_way = frozenset[Question]().union(*self._asking.values())
         wanted: list[Wanted] = []
-        for one in plan(dataclasses.replace(snapshot, experiments=fresh)):
-            answer = self._answers.get(one.question)
+        known = tuple(experiment for experiment in snapshot.experiments if experiment.question in fresh)
+        for one in plan(dataclasses.replace(snapshot, experiments=known)):
+            answer = fresh.get(one.question)
             if one.question in under_way:
                 continue
-            if answer is not None and answer.experiment in fresh and self._counts(answer.asked_at, one.targets):
+            if answer is not None and all(self._counts(answer, name) for name in one.targets):
                 self._share(answer, one.targets)
             else:
                 wanted.append(one)
@@ -239,25 +240,25 @@ class Diagnostician:
 
     def _share(self, answer: _Answer, targets: Iterable[str]) -> None:
         """Let an answer count for further targets."""
-        experiment = answer.experiment
-        shared = dataclasses.replace(experiment, targets=tuple(dict.fromkeys((*experiment.targets, *targets))))
-        self._answers[experiment.question] = _Answer(shared, answer.asked_at)
+        self._keep(answer, dict.fromkeys((*answer.experiment.targets, *targets)))
         self._evaluate_in(0.0)
+
+    def _keep(self, answer: _Answer, targets: Iterable[str]) -> None:
+        experiment = dataclasses.replace(answer.experiment, targets=tuple(targets))
+        self._answers[experiment.question] = _Answer(experiment, answer.asked_at)
 
     def _forget(self) -> None:
         """Drop what was asked about a state of things that is over."""
         for question, answer in list(self._answers.items()):
-            names = answer.experiment.targets
-            if not names:
-                keep = self._loop.time() - answer.asked_at <= FRESH_SECONDS
-            else:
-                keep = any(self._counts(answer.asked_at, (name,)) for name in names)
-            if not keep:
+            names = [name for name in answer.experiment.targets if self._counts(answer, name)]
+            if len(names) < len(answer.experiment.targets):
+                self._keep(answer, names)
+            if not names and (answer.experiment.targets or self._old(answer)):
                 del self._answers[question]
 
-    def _counts(self, asked_at: float, targets: Iterable[str]) -> bool:
-        """Whether what was asked then says something about these targets as they are now."""
-        return all(name in self._states and self._states[name].since <= asked_at for name in targets)
+    def _counts(self, answer: _Answer, target: str) -> bool:
+        """Whether what was asked then says something about this target as it is now."""
+        return target in self._states and self._states[target].since <= answer.asked_at
 
     def _old(self, answer: _Answer) -> bool:
         """Whether a newer answer is worth its question."""

@@ -33,8 +33,9 @@ def test_every_event_of_the_agent_is_listed_with_its_level() -> None:
     call = re.compile(r'_log\.(debug|info|warning|error|critical)\(\s*"(\w+)"')
     sources = (path.read_text("utf-8") for path in (ROOT / "agent").rglob("*.py"))
     logged = {name: level for source in sources for level, name in call.findall(source)}
-    # Those two are raised through one line, by name.
+    # Those are raised through one line, by name.
     logged |= {"target_run_raised": "error", "target_run_cancelled_itself": "error"}
+    logged |= {"experiment_failed": "error", "experiment_refused": "error"}
     # And this one has either.
     logged |= {"diagnosis_changed": "warning, info"}
     assert {event: cells[0] for event, cells in rows("event").items()} == logged

@@ -2,6 +2,7 @@
 
 from agent.config.load import load, targets_from_urls
 from agent.config.problem import ConfigError, Mark, Problem
+from agent.config.remarks import hardcoded_addresses
 from agent.config.schema import json_schema
 from agent.config.sections import (
     Config,
@@ -29,6 +30,7 @@ __all__ = [
     "Problem",
     "SchedulerOptions",
     "ServerOptions",
+    "hardcoded_addresses",
     "json_schema",
     "load",
     "show",

@@ -29,17 +29,32 @@ def scope_of(host: str | None) -> Scope:
     """
     if host is None:
         return Scope.CLUSTER
+    address = _address(host)
+    if address is None:
+        return _scope_of_name(host)
+    if address.is_loopback or address.is_link_local or address.is_unspecified:
+        return Scope.CLUSTER
+    return Scope.PRIVATE if _private(address) else Scope.PUBLIC
+
+
+def is_private_address(host: str) -> bool:
+    """Whether a host is an IP address of a private network: not a name, not public, not this host or its link."""
+    address = _address(host)
+    return address is not None and _private(address)
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The IP address that a host is; None where it is a name."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
-        return _scope_of_name(host)
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    if address.is_loopback or address.is_link_local or address.is_unspecified:
-        return Scope.CLUSTER
-    if any(address.version == network.version and address in network for network in _PRIVATE_NETWORKS):
-        return Scope.PRIVATE
-    return Scope.PUBLIC
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def _private(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    return any(address.version == network.version and address in network for network in _PRIVATE_NETWORKS)
 
 
 def _scope_of_name(host: str) -> Scope:

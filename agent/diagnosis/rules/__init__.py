@@ -34,12 +34,18 @@ def diagnose(snapshot: Snapshot) -> Diagnosis:
 
 
 def plan(snapshot: Snapshot) -> tuple[Wanted, ...]:
-    """The questions whose answers would tell more, the most telling first, without those already answered."""
+    """The questions whose answers would tell more, the most telling first, without those already answered.
+
+    What was answered for some targets only is among them, with all it is wanted for.
+    """
     case = Case(snapshot)
-    answered = {experiment.question for experiment in snapshot.experiments}
-    wanted: dict[Question, Wanted] = {}
+    answered = {experiment.question: set(experiment.targets) for experiment in snapshot.experiments}
+    wanted: dict[Question, dict[str, None]] = {}
     for planner in PLANNERS:
         for one in planner(case):
-            if one.question not in answered:
-                wanted.setdefault(one.question, one)
-    return tuple(wanted.values())
+            wanted.setdefault(one.question, {}).update(dict.fromkeys(one.targets))
+    return tuple(
+        Wanted(question, tuple(targets))
+        for question, targets in wanted.items()
+        if question not in answered or not answered[question].issuperset(targets)
+    )
