@@ -32,6 +32,10 @@ _QUEUE_BYTES = 512
 _EXTENDED_ERROR = struct.Struct("=IBBBBII")
 _ORIGIN_ICMP, _ORIGIN_ICMP6 = 2, 3
 _OFFENDER = {_ORIGIN_ICMP: slice(20, 24), _ORIGIN_ICMP6: slice(24, 40)}
+_HOPS = {
+    socket.AF_INET: (socket.IPPROTO_IP, socket.IP_TTL),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS),
+}
 _SAID = {
     # (origin, type, code): RFC 792, RFC 1122 section 3.2.2.1, RFC 1812 section 5.2.7.1; RFC 4443 section 3.1
     (_ORIGIN_ICMP, 3, 0): "network unreachable",
@@ -41,6 +45,8 @@ _SAID = {
     (_ORIGIN_ICMP, 3, 9): "network administratively prohibited",
     (_ORIGIN_ICMP, 3, 10): "host administratively prohibited",
     (_ORIGIN_ICMP, 3, 13): "administratively prohibited",
+    (_ORIGIN_ICMP, 11, 0): "too many routers on the way",
+    (_ORIGIN_ICMP6, 3, 0): "too many routers on the way",
     (_ORIGIN_ICMP6, 1, 0): "network unreachable",
     (_ORIGIN_ICMP6, 1, 1): "administratively prohibited",
     (_ORIGIN_ICMP6, 1, 3): "host unreachable",
@@ -71,7 +77,7 @@ class Connections:
         address = Address(question.ip, question.port)
         until = time.perf_counter() + patience_seconds
         before = self._unreachable_count()
-        result = await _connect(address, patience_seconds)
+        result = await _connect(address, patience_seconds, question.hops)
         if result.failure is None or result.failure.reason is not Reason.REFUSED:
             return result.connected()
         if result.icmp is not None:
@@ -80,7 +86,7 @@ class Connections:
         async with self._alone:
             while undecided(moved) and (left := until - time.perf_counter()) > 0:
                 before = self._unreachable_count()
-                again = await _connect(address, left)
+                again = await _connect(address, left, question.hops)
                 if again.failure is None or again.failure.reason is not Reason.REFUSED or again.icmp is not None:
                     break  # it changes as we look
                 moved.append(_moved(before, self._unreachable_count()))
@@ -114,13 +120,15 @@ class _Result:
         return Connected(self.failure, self.seconds, rejected=rejected, icmp=said, icmp_from=sender)
 
 
-async def _connect(address: Address, patience_seconds: float) -> _Result:
+async def _connect(address: Address, patience_seconds: float, hops: int | None) -> _Result:
     began = time.perf_counter()
     failure, icmp = None, None
     try:
         with socket.socket(address.family, socket.SOCK_STREAM) as sock:
             sock.setblocking(False)
             sock.setsockopt(*RECEIVE_ICMP_ERRORS[address.family], 1)
+            if hops is not None:
+                sock.setsockopt(*_HOPS[address.family], hops)
             try:
                 async with asyncio.timeout(patience_seconds):
                     await asyncio.get_running_loop().sock_connect(sock, (address.ip, address.port))

@@ -53,7 +53,7 @@ class Experimenter:
     def __init__(
         self, probers: Mapping[str, Prober], budget: Budget, *, wall_clock: Callable[[], float] = time.time
     ) -> None:
-        """Use within a running event loop. The probers, by type, are those of the targets' runs, and stay the caller's."""
+        """Use within a running event loop. The probers, by type, are those of the targets' runs, and remain theirs."""
         self._probers = probers
         self._budget = budget
         self._wall_clock = wall_clock

@@ -1,4 +1,4 @@
-"""Whether a mesh's proxy is in this pod, by the ports of loopback where Istio, Linkerd and Envoy answer for their health."""
+"""Whether a mesh's proxy is in this pod, by the ports of loopback where Istio, Linkerd and Envoy tell."""
 
 from __future__ import annotations
 
@@ -67,13 +67,14 @@ def _ready(statuses: list[int]) -> bool | None:
 
 async def _status(address: Address, place: Place) -> int | None:
     """What a place answers: 200, 503, or 0 where it accepts and stays silent. None where no proxy is there."""
-    recorder = Recorder()
+    recorder, silence = Recorder(), None
     try:
         async with asyncio.timeout(ANSWER_SECONDS), await connect(address, recorder) as stream:
+            silence = 0
             stream.writer.write(request_bytes("GET", place.path, [("Host", str(address)), ("Connection", "close")]))
             status = (await Answer(stream, recorder).head()).status
     except TimeoutError:
-        return 0 if recorder.phases else None
+        return silence
     except (OSError, EOFError, ProbeFailure, HttpProcessingError):
         return None
     return status if status in {_READY, _NOT_READY} else None  # some other program's port

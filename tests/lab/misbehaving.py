@@ -30,10 +30,12 @@ class Server:
         self.connections = 0
         """How many peers have come (with `tls`: have finished the handshake)."""
         self.host = host
+        self.port = 0
+        """Before it starts, the one to listen on: 0 for any that is free."""
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._meet, self.host, 0, ssl=self._tls)
-        self.port: int = self._server.sockets[0].getsockname()[1]
+        self._server = await asyncio.start_server(self._meet, self.host, self.port, ssl=self._tls)
+        self.port = self._server.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(
