@@ -43,6 +43,9 @@ class Connect:
 
     ip: str
     port: int
+    hops: int | None = None
+    """How many routers its packets may pass, as any number where left out. With 1 they do not get beyond the node: an
+    answer that comes all the same, from a host further away, was given in this pod."""
 
 
 @dataclass(frozen=True, slots=True)
