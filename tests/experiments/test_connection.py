@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -13,7 +14,7 @@ from agent.experiments.local import LocalNetworkTables
 from agent.model import Failure, Phase, Reason
 from tests.experiments.asking import answer, snapshot
 from tests.lab.misbehaving import echoing, refusing_port
-from tests.lab.netns import CLIENT_IP, CLIENT_IP6, SERVER_IP, SERVER_IP6, Namespace, two_hosts
+from tests.lab.netns import CLIENT_IP, CLIENT_IP6, SERVER_IP, SERVER_IP6, Namespace, namespace, two_hosts
 from tests.lab.targets import target
 
 PORT = 5432
@@ -40,11 +41,11 @@ def server(client: Namespace, hosts: tuple[Namespace, Namespace]) -> Namespace:
     return hosts[1]
 
 
-def connected(host: Namespace, ip: str, port: int = PORT) -> Connected:
+def connected(host: Namespace, ip: str, port: int = PORT, hops: int | None = None) -> Connected:
     """What the experiment finds on a host whose target is that address."""
     address = f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
     known = snapshot(target("tcp", address=address))
-    found = host.inside(lambda: asyncio.run(answer(known, Connect(ip, port))))
+    found = host.inside(lambda: asyncio.run(answer(known, Connect(ip, port, hops))))
     assert isinstance(found, Connected)
     return found
 
@@ -141,6 +142,59 @@ def test_a_refusal_beside_rejections_of_others_is_still_told(client: Namespace, 
     refused, unreached = client.inside(lambda: asyncio.run(both()))
     assert {found.rejected for found in unreached} == {True}
     assert {found.rejected for found in refused} == {False}
+
+
+FAR, FAR6 = "203.0.113.9", "2001:db8:ffff::9"
+
+
+@pytest.fixture(scope="module")
+def far(hosts: tuple[Namespace, Namespace]) -> Iterator[Namespace]:
+    """A host behind the server, which is its router."""
+    client, router = hosts
+    with namespace() as host:
+        router.ip("link", "add", "far", "type", "veth", "peer", "name", "far", "netns", host.name)
+        for end, ip, ip6 in ((router, "203.0.113.1", "2001:db8:ffff::1"), (host, FAR, FAR6)):
+            # Otherwise a router waits a second or two before it has an address to ask its neighbours from.
+            end.run("sh", "-c", "echo 0 >/proc/sys/net/ipv6/conf/far/accept_dad")
+            end.ip("address", "add", f"{ip}/24", "dev", "far")
+            end.ip("-6", "address", "add", f"{ip6}/64", "dev", "far", "nodad")
+            end.ip("link", "set", "far", "up")
+        for end, way, way6 in ((client, SERVER_IP, SERVER_IP6), (host, "203.0.113.1", "2001:db8:ffff::1")):
+            end.ip("route", "add", "default", "via", way)
+            end.ip("-6", "route", "add", "default", "via", way6)
+        router.run("sh", "-c", "echo 1 | tee /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding")
+        yield host
+        client.ip("route", "del", "default")
+        client.ip("-6", "route", "del", "default")
+
+
+@pytest.mark.parametrize(("ip", "router"), [(FAR, SERVER_IP), (FAR6, SERVER_IP6)])
+def test_a_connection_of_one_hop_ends_at_the_first_router(
+    client: Namespace, far: Namespace, ip: str, router: str
+) -> None:
+    with far.serving(sys.executable, "-m", "http.server", "--bind", "::", str(PORT), port=PORT):
+        assert connected(client, ip).failure is None
+        found = connected(client, ip, hops=1)
+        assert reason(found) is Reason.UNREACHABLE
+        assert (found.icmp, found.icmp_from) == ("too many routers on the way", router)
+        assert connected(client, ip, hops=2).failure is None
+
+
+def test_what_answers_a_connection_of_one_hop_is_in_this_pod(client: Namespace, far: Namespace) -> None:
+    """As the proxy of a mesh, to which the pod's own rules lead every connection."""
+    client.run(
+        "nft",
+        "-f",
+        "-",
+        stdin="add table ip mesh\n"
+        "add chain ip mesh mesh { type nat hook output priority -100; }\n"
+        f"add rule ip mesh mesh tcp dport {PORT} redirect to :15001\n",
+    )
+    try:
+        with client.serving(sys.executable, "-m", "http.server", "15001", port=15001):
+            assert connected(client, FAR, hops=1).failure is None
+    finally:
+        client.run("nft", "delete", "table", "ip", "mesh")
 
 
 async def test_a_server_that_listens() -> None:
