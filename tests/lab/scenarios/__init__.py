@@ -1,4 +1,4 @@
-"""Every scenario of the fault lab: each module here has a tuple SCENARIOS, and that is all the registration there is."""
+"""Every scenario of the fault lab. A module here has a tuple SCENARIOS, and that is all the registration there is."""
 
 from __future__ import annotations
 

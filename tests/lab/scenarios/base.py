@@ -54,11 +54,13 @@ class Scenario:
     prepare: Callable[[World], object] = nothing
     """Before the agent starts."""
     break_: Callable[[World], object] = nothing
-    """The fault. With `from_start`: right after the agent has started (lift what `prepare` has blocked, for example)."""
+    """The fault. With `from_start`: right after the agent has started (lift what `prepare` has blocked)."""
     expected: tuple[Expected, ...] = ()
     """Every verdict, exactly; none means healthy."""
     from_start: bool = False
     """The fault is in `prepare` (or needs no doing): nothing has to be healthy first."""
+    recovers: bool = False
+    """Undo `break_` in the end, and wait until the agent calls itself healthy again: a few seconds more."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """More variables for the agent: HTTPS_PROXY."""
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -59,9 +59,7 @@ class Host:
 
     def _live(self, started: Future[None]) -> None:
         try:
-            with self._path.open() as handle:
-                if _LIBC.setns(handle.fileno(), _CLONE_NEWNET):
-                    raise OSError(ctypes.get_errno(), "setns")
+            _enter(self._path)
         except BaseException as error:  # noqa: BLE001 - handed to whoever waits
             started.set_exception(error)
             return
@@ -244,6 +242,13 @@ def remove(name: str) -> None:
             with suppress(ProcessLookupError):
                 os.kill(int(pid), 9)
     subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+
+
+def _enter(namespace: Path) -> None:
+    """Move the calling thread: a thread may be in another network than its process."""
+    with namespace.open() as handle:
+        if _LIBC.setns(handle.fileno(), _CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "setns")
 
 
 def _no_offload(device: str) -> None:

@@ -1,4 +1,4 @@
-"""The cluster's two nameservers: knot, with one zone that holds every name of the world, so that others do not exist."""
+"""The cluster's two nameservers: knot, with one zone that holds every name of the world: no other exists."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ zone:
 
 
 class Names:
-    """What the nameservers hold, and both of them."""
+    """What the nameservers hold, and both of them: to be started."""
 
     def __init__(self, cluster: Host, node: Node, directory: Path) -> None:
         self._cluster = cluster
@@ -50,16 +50,10 @@ class Names:
         self._servers = [Knot(cluster, ip, directory / f"knot-{ip}") for ip in NAMESERVER_PODS]
         for server in self._servers:
             server.write(self._zone())
-            server.start()
 
     def server(self, number: int) -> Knot:
         """The first or the second."""
         return self._servers[number - 1]
-
-    def wait_until_ready(self) -> None:
-        """Wait until both answer."""
-        for server in self._servers:
-            server.wait_until_ready()
 
     def hold(self, names: Mapping[str, Sequence[str]]) -> Change:
         """Both hold these addresses for these names; with none there is no such name."""

@@ -85,7 +85,7 @@ _LOGIN: Final = {"mode": "login", "password": "${DATABASE_PASSWORD}", "sslmode":
 
 TARGETS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
-        target["name"]: MappingProxyType(target)
+        str(target["name"]): MappingProxyType(target)
         for target in (
             # In the cluster.
             {"name": "cluster-dns", "type": "dns", "query": "kubernetes.default.svc", "record": "A"},
@@ -149,6 +149,6 @@ STANDARD: Final = (
 """A DAG's usual neighbours: what a scenario watches unless it says otherwise."""
 
 
-def target(name: str, **keys: Any) -> dict[str, Any]:
+def target(name: str, /, **keys: Any) -> dict[str, Any]:
     """The target of that name with some keys replaced: `target("api", timeout="1s")`."""
     return {**TARGETS[name], **keys}

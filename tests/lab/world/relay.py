@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import os
 import struct
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -19,19 +20,20 @@ async def delaying(device: str, seconds: float) -> AsyncIterator[None]:
     """A TUN device in the network namespace of the running event loop, that returns each packet so much later."""
     loop = asyncio.get_running_loop()
     descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    due: set[asyncio.TimerHandle] = set()
+    waiting: deque[bytes] = deque()
+    due: deque[asyncio.TimerHandle] = deque()
 
     def take() -> None:
         try:
             packet = os.read(descriptor, _LONGEST_PACKET)
         except BlockingIOError:
             return
-        handle = loop.call_later(seconds, lambda: give(packet, handle))
-        due.add(handle)
+        waiting.append(packet)
+        due.append(loop.call_later(seconds, give))
 
-    def give(packet: bytes, handle: asyncio.TimerHandle) -> None:
-        due.discard(handle)
-        os.write(descriptor, packet)
+    def give() -> None:
+        due.popleft()
+        os.write(descriptor, waiting.popleft())  # all wait equally long, so that the first is due first
 
     try:
         fcntl.ioctl(descriptor, _TUNSETIFF, struct.pack("16sH", device.encode(), _IFF_TUN | _IFF_NO_PI))

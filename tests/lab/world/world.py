@@ -23,7 +23,6 @@ from tests.lab.nameservers import Script
 from tests.lab.world import leftovers, places, wiring
 from tests.lab.world.agent import Agent
 from tests.lab.world.change import Change
-from tests.lab.world.hosts import Host
 from tests.lab.world.names import Names
 from tests.lab.world.node import Node, Protocol, Refusal, Where, both_ways, from_pod, networks
 from tests.lab.world.relay import delaying
@@ -62,6 +61,8 @@ class World:
         self.certificates = certificates
         """`certificates.ca_file` is what `${CA_FILE}` stands for in targets."""
         self.name = leftovers.new_name()
+        self.is_healed = True
+        """Whether all is as it was built."""
         self._changes: list[Change] = []
         self._agent: Agent | None = None
         with ExitStack() as undo:
@@ -220,13 +221,18 @@ class World:
         return self._keep(self.names.hold(names))
 
     def script_nameserver(self, number: Literal[1, 2], script: Script) -> Change:
-        """One nameserver follows a script of tests.lab.nameservers: answering("SERVFAIL"), silent, late(…), by_name(…)."""
+        """One nameserver follows a script of tests.lab.nameservers: answering("SERVFAIL"), silent, late(…)."""
         return self._keep(self.names.script(number, script))
 
     def script_nameservers(self, script: Script) -> Change:
         """Both do."""
         first, second = self.script_nameserver(1, script), self.script_nameserver(2, script)
-        return Change(lambda: (second.undo(), first.undo()))
+
+        def undo() -> None:
+            second.undo()
+            first.undo()
+
+        return Change(undo)
 
     @property
     def zone(self) -> Script:
@@ -351,20 +357,30 @@ class World:
         return self._keep(Change(work))
 
     def _keep(self, change: Change) -> Change:
+        self.is_healed = False
         self._changes.append(change)
         return change
 
-    def heal(self) -> None:
-        """Undo every change, the newest first, and check that all is as it was."""
+    def mark(self) -> int:
+        """A point to go back to by `undo_since`."""
+        return len(self._changes)
+
+    def undo_since(self, mark: int) -> None:
+        """Undo the changes made since then, the newest first."""
         errors = []
-        while self._changes:
+        while len(self._changes) > mark:
             try:
                 self._changes.pop().undo()
             except Exception as error:  # noqa: BLE001 - the others must be undone as well
                 errors.append(error)
         if errors:
             raise ExceptionGroup("expected every change to be undone", errors)
+
+    def heal(self) -> None:
+        """Undo every change, and check that all is as it was."""
+        self.undo_since(0)
         self.check()
+        self.is_healed = True
 
     def check(self) -> None:
         """Fail unless every host is configured as at the beginning, and every server answers the pod."""

@@ -1,0 +1,54 @@
+"""The matrix of the fault lab: what was broken, what the agent said, how sure it was and how soon."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.lab.campaign import Result
+
+BEGIN, END = "<!-- fault lab: begin -->", "<!-- fault lab: end -->"
+
+
+def line(result: Result) -> str:
+    """One result, for a terminal."""
+    said = "; ".join(f"{verdict['cause']} ({verdict['confidence']})" for verdict in result.verdicts) or "healthy"
+    return f"{result.scenario.name}: {said}" + ("" if result.seconds is None else f", {result.seconds:.1f} s")
+
+
+def median_seconds(results: Iterable[Result]) -> float | None:
+    """Of the time from a fault to the right verdict; None where nothing was broken."""
+    seconds = [result.seconds for result in results if result.seconds is not None]
+    return statistics.median(seconds) if seconds else None
+
+
+def summary(results: Sequence[Result]) -> str:
+    """How many scenarios of which kind, and the median."""
+    broken = [result for result in results if result.seconds is not None]
+    median = median_seconds(results)
+    return (
+        f"{len(broken)} faults explained, {len(results) - len(broken)} healthy worlds left alone; "
+        f"from fault to right verdict: median {'-' if median is None else f'{median:.1f} s'}"
+    )
+
+
+def table(results: Sequence[Result]) -> str:
+    """The matrix in Markdown."""
+    rows = ["| what is broken | verdict | confidence | seconds |", "| --- | --- | --- | ---: |"]
+    for result in results:
+        causes = ", ".join(f"`{verdict['cause']}`" for verdict in result.verdicts) or "`healthy`"
+        confidences = ", ".join(verdict["confidence"] for verdict in result.verdicts) or "-"
+        seconds = "-" if result.seconds is None else f"{result.seconds:.1f}"
+        rows.append(f"| {result.scenario.title} | {causes} | {confidences} | {seconds} |")
+    return "\n".join((*rows, "", f"{summary(results)}."))
+
+
+def write(file: Path, results: Sequence[Result]) -> None:
+    """Put the matrix between its marks."""
+    before, _, rest = file.read_text(encoding="utf-8").partition(BEGIN)
+    _, found, after = rest.partition(END)
+    assert found, f"expected {BEGIN} and {END} in {file}"
+    file.write_text(f"{before}{BEGIN}\n{table(results)}\n{END}{after}", encoding="utf-8")

@@ -1,0 +1,160 @@
+"""The fault lab: break one thing (or two, or none) for real, and compare what the agent says with what is the matter.
+
+The scenarios stand in tests/lab/scenarios. They are played several at a time, each in a world of its own; a test waits
+for its own scenario. NETPROBE_LAB_WORLDS says how many worlds there are.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab import matrix
+from tests.lab.campaign import Campaign, interrupt
+from tests.lab.certificates import Certificates
+from tests.lab.command import REPOSITORY
+from tests.lab.scenarios import every_scenario
+from tests.lab.scenarios.base import Scenario
+from tests.lab.world import World, leftovers
+from tests.lab.world.agent import CONFIRM_INTERVAL_SECONDS, TIMEOUT_SECONDS
+from tests.lab.world.hosts import until
+
+SCENARIOS = every_scenario()
+
+
+@pytest.fixture(scope="module")
+def campaign(request: pytest.FixtureRequest) -> Iterator[Campaign]:
+    """The scenarios of the tests that were selected, being played. At the end the matrix is printed."""
+    parameters = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+    selected = [found["scenario"] for found in parameters if "scenario" in found]
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        with Campaign(selected) as running:
+            yield running
+            reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+            if reporter is not None:
+                reporter.write_line("")
+                reporter.write_line(matrix.table(running.results()))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_the_agent_says_what_is_the_matter(campaign: Campaign, scenario: Scenario) -> None:
+    campaign.result(scenario.name)
+
+
+def test_half_of_the_verdicts_come_within_a_confirmation_interval_and_a_timeout(campaign: Campaign) -> None:
+    results = campaign.results()
+    median = matrix.median_seconds(results)
+    if median is None:
+        pytest.skip("no fault has been explained in this run")
+    allowed = CONFIRM_INTERVAL_SECONDS + TIMEOUT_SECONDS
+    assert median <= allowed, f"expected a median of {allowed:g} s at most: {matrix.summary(results)}"
+
+
+def test_the_lab_has_what_was_promised() -> None:
+    faults = [scenario for scenario in SCENARIOS if scenario.expected]
+    assert len([scenario for scenario in faults if len(scenario.expected) == 1]) >= 45
+    assert len([scenario for scenario in faults if len(scenario.expected) > 1]) >= 10
+    assert len(SCENARIOS) - len(faults) >= 10
+
+
+# --- the world --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def world(certificates: Certificates) -> Iterator[World]:
+    """A world of the test's own, healthy."""
+    with Campaign([]) as empty, World(empty.certificates, empty.database) as built:
+        yield built
+
+
+def test_a_world_has_no_way_out(world: World) -> None:
+    names = {host.name for host in world.hosts.values()}
+    for role, host in world.hosts.items():
+        known = {entry["nsid"]: entry.get("name") for entry in json.loads(host.run("ip", "-json", "netns", "list-id"))}
+        for link in json.loads(host.run("ip", "-details", "-json", "link")):
+            if link["ifname"] == "lo":
+                continue
+            assert link["linkinfo"]["info_kind"] == "veth", (role, link)
+            assert known[link["link_netnsid"]] in names, (role, link)
+    internet = world.hosts["internet"]
+    for family in ("-4", "-6"):
+        assert internet.run("ip", family, "route", "show", "default") == ""
+    # What nobody in the world has ends there, and comes back as an error.
+    for address in ("192.0.2.2", "8.8.8.8", "2001:4860:4860::8888"):
+        with pytest.raises(AssertionError, match="unreachable"):
+            internet.run("ip", "route", "get", address)
+    # The other ends are all of this world: none is the machine's own.
+    ids = subprocess.run(["ip", "-json", "netns", "list-id"], check=True, capture_output=True, text=True).stdout
+    assert not {entry.get("name") for entry in json.loads(ids or "[]")} & names
+
+
+def test_a_world_is_as_it_was_once_it_has_healed(world: World) -> None:
+    world.stop("internal-database")
+    world.drop("203.0.113.0/24")
+    world.endpoints("web")
+    world.records({"api.example.com": []})
+    world.pod_without_ipv6()
+    world.remove_route("node", "default")
+    with pytest.raises(AssertionError):
+        world.check()
+    world.heal()
+    world.check()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_nothing_is_left_of_a_campaign_that_was_ended(number: signal.Signals) -> None:
+    names = [scenario.name for scenario in SCENARIOS[:2]]
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.lab.campaign", "--worlds", "2", *names], cwd=REPOSITORY, stdout=subprocess.DEVNULL
+    ) as process:
+        until(lambda: len(_agents(process.pid)) == 2, "both worlds to have an agent")
+        pids = _processes(process.pid)
+        assert len(pids) >= 2 * len(("agent", "knot", "knot", "redis", "postgres", "postgres"))
+        process.send_signal(number)
+        process.wait(60)
+    if number == signal.SIGKILL:
+        assert leftovers.of(process.pid)
+    else:
+        assert leftovers.of(process.pid) == []
+    until(lambda: not [pid for pid in pids if _alive(pid)], "every process to have ended")
+    swept = leftovers.sweep()
+    assert leftovers.of(process.pid) == []
+    assert (swept != []) == (number == signal.SIGKILL)
+
+
+def _processes(owner: int) -> list[int]:
+    """What runs in the namespaces of a campaign."""
+    found: list[int] = []
+    for path in leftovers.of(owner):
+        if path.parent == leftovers.NAMESPACES:
+            done = subprocess.run(["ip", "netns", "pids", path.name], check=False, capture_output=True, text=True)
+            found += [int(pid) for pid in done.stdout.split() if int(pid) != owner]
+    return found
+
+
+def _agents(owner: int) -> list[int]:
+    return [pid for pid in _processes(owner) if b"\0agent\0run\0" in _command(pid)]
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def _alive(pid: int) -> bool:
+    """Whether there is such a process; one that only waits to be reaped has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
