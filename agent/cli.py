@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from agent.config import Config
 
 CONFIG_VARIABLE = "NETPROBE_CONFIG"
+AGENT_URL = "http://localhost:9733"
+"""The agent of this pod: containers of a pod share their loopback."""
 
 _URLS_HELP = """what to probe instead of the configured targets, such as dns:db, tcp://db:5432 or https://api.example.com/;
 with --config, beside them"""
@@ -80,6 +82,12 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("urls", nargs="*", metavar="URL", help=_URLS_HELP)
     check.add_argument("--output", choices=("table", "json"), default="table", help="what to print (default: table)")
 
+    explain = command("explain", _explain, "ask a running agent what is wrong, and print what it says", config=False)
+    explain.add_argument(
+        "--url", type=_place, default=AGENT_URL, metavar="URL", help=f"the agent (default: {AGENT_URL})"
+    )
+    explain.add_argument("--output", choices=("text", "json"), default="text", help="what to print (default: text)")
+
     config = commands.add_parser("config", help="check, show or describe the configuration")
     actions = config.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, action, about in (
@@ -111,6 +119,15 @@ def _listen(text: str) -> Any:
     from agent.config.sections import LISTEN  # noqa: PLC0415 - only where the option is used
 
     return _read(LISTEN, text)
+
+
+def _place(text: str) -> Any:
+    from agent.explain import place_of  # noqa: PLC0415 - only where the option is used
+
+    try:
+        return place_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _duration(text: str) -> Any:
@@ -180,15 +197,23 @@ def _run(arguments: argparse.Namespace) -> int:
 
 @_with_problems
 def _check(arguments: argparse.Namespace) -> int:
-    from agent.config import SchedulerOptions, targets_from_urls  # noqa: PLC0415
+    from agent.config import DiagnosisOptions, SchedulerOptions, targets_from_urls  # noqa: PLC0415
 
     # Who types a URL asks about that URL: the pod's own configuration joins in only where it is asked for.
     config = _load(arguments) if arguments.config is not None or not arguments.urls else None
     targets = (*(config.targets if config else ()), *targets_from_urls(arguments.urls))
     from agent.check import Output, check  # noqa: PLC0415
 
+    output = Output(arguments.output)
     concurrency = (config.scheduler if config else SchedulerOptions()).concurrency
-    return asyncio.run(check(targets, output=Output(arguments.output), concurrency=concurrency))
+    diagnosis = config.diagnosis if config else DiagnosisOptions()
+    return asyncio.run(check(targets, output=output, concurrency=concurrency, diagnosis=diagnosis))
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from agent.explain import explain  # noqa: PLC0415
+
+    return explain(arguments.url, output=arguments.output)
 
 
 @_with_problems

@@ -25,6 +25,8 @@ DEBOUNCE_SECONDS = 0.1
 """From an outcome to the evaluation: what fails together is explained together."""
 CALM_SECONDS = 0.5
 """The same, where a target goes on succeeding."""
+GATHERING_SECONDS = 0.05
+"""The same after an answer: most come together."""
 SPACING_SECONDS = 0.25
 """From one evaluation to the next at least."""
 CPU_SHARE = 0.05
@@ -50,8 +52,10 @@ class Listener(Protocol):
 class Asker(Protocol):
     """What asks questions: agent.experiments."""
 
-    async def ask(self, wanted: Sequence[Wanted], snapshot: Snapshot) -> tuple[Experiment, ...]:
-        """Ask what may be asked, and return what was found. Raises nothing but cancellation."""
+    async def ask(
+        self, wanted: Sequence[Wanted], snapshot: Snapshot, found: Callable[[Experiment], None]
+    ) -> tuple[Experiment, ...]:
+        """Ask what may be asked, and tell each answer as soon as it is there. Raises nothing but cancellation."""
 
 
 @dataclass(slots=True)
@@ -206,7 +210,7 @@ class Diagnostician:
             listener.diagnosed(diagnosis)
 
     def _ask(self, asker: Asker, snapshot: Snapshot) -> None:
-        """Have asked what is worth asking, less what is being asked, and what is known and only not for this target."""
+        """Have asked what is worth asking, less what is being asked, and what is known but not for which target."""
         fresh = {question: answer for question, answer in self._answers.items() if not self._old(answer)}
         under_way = frozenset[Question]().union(*self._asking.values())
         wanted: list[Wanted] = []
@@ -221,27 +225,25 @@ class Diagnostician:
                 wanted.append(one)
         if wanted:
             asked_at = self._loop.time()
-            task = self._loop.create_task(asker.ask(wanted, snapshot), name="experiments")
+            asking = asker.ask(wanted, snapshot, lambda experiment: self._found(experiment, asked_at))
+            task = self._loop.create_task(asking, name="experiments")
             self._asking[task] = frozenset(one.question for one in wanted)
-            task.add_done_callback(lambda task: self._answered(task, asked_at))
+            task.add_done_callback(self._asked)
 
-    def _answered(self, task: asyncio.Task[tuple[Experiment, ...]], asked_at: float) -> None:
+    def _found(self, experiment: Experiment, asked_at: float) -> None:
+        self._answers[experiment.question] = _Answer(experiment, asked_at)
+        self._evaluate_in(GATHERING_SECONDS)
+
+    def _asked(self, task: asyncio.Task[tuple[Experiment, ...]]) -> None:
         del self._asking[task]
-        if task.cancelled():
-            return
-        error = task.exception()
+        error = None if task.cancelled() else task.exception()
         if error is not None:
             self._complain(error)
-            return
-        for experiment in task.result():
-            self._answers[experiment.question] = _Answer(experiment, asked_at)
-        if task.result():
-            self._evaluate_in(0.0)
 
     def _share(self, answer: _Answer, targets: Iterable[str]) -> None:
         """Let an answer count for further targets."""
         self._keep(answer, dict.fromkeys((*answer.experiment.targets, *targets)))
-        self._evaluate_in(0.0)
+        self._evaluate_in(GATHERING_SECONDS)
 
     def _keep(self, answer: _Answer, targets: Iterable[str]) -> None:
         experiment = dataclasses.replace(answer.experiment, targets=tuple(targets))

@@ -77,9 +77,13 @@ def _part(heading: str, paragraphs: Sequence[str], width: int, *, hanging: int =
 
 
 def _wrapped(paragraph: str, width: int, hanging: int = 0) -> list[str]:
-    """A paragraph as lines. What stands between backticks is a command: it is not broken."""
-    kept = re.sub(r"`[^`]*`", lambda command: command[0].replace(" ", _NO_BREAK), paragraph)
-    lines = textwrap.wrap(kept, width, subsequent_indent=" " * hanging, break_long_words=False, break_on_hyphens=False)
+    """A paragraph as lines. What stands between backticks is a command: it is not broken where it fits a line."""
+
+    def kept(command: re.Match[str]) -> str:
+        return command[0].replace(" ", _NO_BREAK) if len(command[0]) <= width - hanging else command[0]
+
+    joined = re.sub(r"`[^`]*`", kept, paragraph)
+    lines = textwrap.wrap(joined, width, subsequent_indent=" " * hanging, break_on_hyphens=False)
     return [line.replace(_NO_BREAK, " ") for line in lines]
 
 

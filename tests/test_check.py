@@ -190,7 +190,7 @@ async def test_json_is_version_1_in_the_order_given() -> None:
         done = await netprobe("check", "--output", "json", f"tcp://127.0.0.1:{port}", f"tcp://{fine.address}")
     document = json.loads(done.stdout)
     assert (done.code, done.stderr) == (1, "")
-    assert list(document) == ["version", "outcomes"]
+    assert list(document) == ["version", "outcomes", "diagnosis"]
     assert document["version"] == 1
     failed, fine_outcome = document["outcomes"]
     assert tuple(failed) == tuple(fine_outcome) == KEYS

@@ -1,4 +1,4 @@
-"""`netprobe check`: every target once, now, and what came out, for a person or for a program."""
+"""`netprobe check`: every target once, now, what came out and why, for a person or for a program."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, TextIO
 
-from agent.check.running import Run, probe_all
+from agent.check.examining import Examination
+from agent.config import DiagnosisOptions
+from agent.diagnosis.document import experiment_document
 from agent.exit_codes import A_TARGET_FAILED, FINE, NOT_STARTED
-from agent.model import Outcome, Target
+from agent.model import Target
 
 
 class Output(StrEnum):
@@ -23,15 +25,17 @@ class Output(StrEnum):
     JSON = "json"
 
 
-async def check(targets: Sequence[Target[Any]], *, output: Output, concurrency: int) -> int:
-    """Probe every target once, so many at the same time, write the result to standard output and return the exit code.
+async def check(
+    targets: Sequence[Target[Any]], *, output: Output, concurrency: int, diagnosis: DiagnosisOptions
+) -> int:
+    """Probe every target once, so many at the same time, write what was found and why, and return the exit code.
 
     0: every target is as it should be. 1: one is not. 3: the result could not be written. 128 plus the number of the
     signal: SIGINT or SIGTERM came first; what was known by then is written.
     """
-    runs = tuple(Run(target) for target in targets)
-    signalled = await (_watched if _somebody_watches(sys.stderr) else _until_done)(runs, concurrency)
-    text = as_json([run.outcome for run in runs if run.outcome]) if output is Output.JSON else _as_table(runs)
+    examination = Examination(targets, diagnosis)
+    signalled = await (_watched if _somebody_watches(sys.stderr) else _until_done)(examination, concurrency)
+    text = as_json(examination) if output is Output.JSON else _as_table(examination)
     try:
         _write(text, sys.stdout)
     except OSError as error:
@@ -39,53 +43,60 @@ async def check(targets: Sequence[Target[Any]], *, output: Output, concurrency: 
         return NOT_STARTED
     if signalled is not None:
         return 128 + signalled
-    return FINE if all(run.outcome is not None and run.outcome.success for run in runs) else A_TARGET_FAILED
+    return FINE if all(run.outcome is not None and run.outcome.success for run in examination.runs) else A_TARGET_FAILED
 
 
-def as_json(outcomes: Sequence[Outcome]) -> str:
+def as_json(examination: Examination) -> str:
     """Version 1 of the JSON form, ASCII whatever the locale. Its keys are a contract."""
-    document = {"version": 1, "outcomes": [outcome.as_dict() for outcome in outcomes]}
+    document = {
+        "version": 1,
+        "outcomes": [run.outcome.as_dict() for run in examination.runs if run.outcome],
+        "diagnosis": {
+            **examination.diagnosis().as_dict(),
+            "experiments": [experiment_document(experiment) for experiment in examination.experiments],
+        },
+    }
     return json.dumps(document, indent=2, allow_nan=False) + "\n"
 
 
-async def _until_done(runs: Sequence[Run], concurrency: int) -> int | None:
-    """Wait for the runs, or for the signal that ends them: its number."""
+async def _until_done(examination: Examination, concurrency: int) -> int | None:
+    """Wait for the end, or for the signal that comes first: its number."""
     loop = asyncio.get_running_loop()
-    probing = loop.create_task(probe_all(runs, concurrency=concurrency))
+    performing = loop.create_task(examination.perform(concurrency))
     signalled: list[int] = []
 
     def stop(number: int) -> None:
         signalled.append(number)
-        probing.cancel()
+        performing.cancel()
 
     numbers = (signal.SIGINT, signal.SIGTERM)
     for number in numbers:
         loop.add_signal_handler(number, stop, number)
     try:
-        await asyncio.wait([probing])
+        await asyncio.wait([performing])
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
-    if not probing.cancelled():
-        probing.result()
+    if not performing.cancelled():
+        performing.result()
     return signalled[0] if signalled else None
 
 
-async def _watched(runs: Sequence[Run], concurrency: int) -> int | None:
+async def _watched(examination: Examination, concurrency: int) -> int | None:
     from agent.check.progress import shown  # noqa: PLC0415 - 65 ms of CPU that nobody pays who does not look
 
-    async with shown(runs):
-        return await _until_done(runs, concurrency)
+    async with shown(examination.runs):
+        return await _until_done(examination, concurrency)
 
 
 def _somebody_watches(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM") not in {"dumb", "unknown"}
 
 
-def _as_table(runs: Sequence[Run]) -> str:
+def _as_table(examination: Examination) -> str:
     from agent.check.table import as_table  # noqa: PLC0415 - see above
 
-    return as_table(runs, sys.stdout)
+    return as_table(examination.runs, examination.diagnosis(), sys.stdout)
 
 
 def _write(text: str, stream: TextIO) -> None:

@@ -61,6 +61,7 @@ def _picture(runs: Sequence[Run], wording: Wording, lines: int) -> RenderableTyp
     if rest:
         picture.add_row("", "", Text(f"and {rest} more", "dim"))
     outer = Table.grid()
-    outer.add_row(Text(f"{done} of {count(len(runs), 'target')} done", "bold"))
+    asking = ", asking why" if done == len(runs) else ""
+    outer.add_row(Text(f"{done} of {count(len(runs), 'target')} done{asking}", "bold"))
     outer.add_row(picture)
     return outer

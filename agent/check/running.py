@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from agent.model import Outcome, Target
 from agent.prober import ProbeFailure, Prober, Recorder
 from agent.probers import PROBERS
 from agent.runner import run
-from agent.starvation import Starvation, Throttling
+from agent.starvation import Starvation
 
 GAP_SECONDS = 0.01
 """Between one start and the next: about what a run, and the first use of what it needs, takes of one CPU. Started in
@@ -48,26 +48,31 @@ class Run:
             self._ended = time.perf_counter()
 
 
-async def probe_all(runs: Sequence[Run], *, concurrency: int) -> None:
+@contextlib.asynccontextmanager
+async def probers_of(targets: Sequence[Target[Any]]) -> AsyncIterator[Mapping[str, Prober]]:
+    """A prober for each type, with whatever can be made before the runs."""
+    probers = {kind: PROBERS[kind].prober() for kind in {target.type for target in targets}}
+    for target in targets:
+        with contextlib.suppress(ProbeFailure):  # the run will say it
+            probers[target.type].prepare(target)
+    try:
+        yield probers
+    finally:
+        for prober in probers.values():
+            await prober.aclose()
+
+
+async def probe_all(
+    runs: Sequence[Run], probers: Mapping[str, Prober], starvation: Starvation, *, concurrency: int
+) -> None:
     """Perform every run, so many at a time; cancelling ends those that are under way and begins no more."""
-    probers = {kind: PROBERS[kind].prober() for kind in {run.target.type for run in runs}}
     slots = asyncio.Semaphore(concurrency)
-    starvation = Starvation(Throttling.find())
 
     async def in_turn(run: Run) -> None:
         async with slots:
             await run.perform(probers[run.target.type], starvation)
 
-    for target in (one.target for one in runs):
-        with contextlib.suppress(ProbeFailure):  # the run will say it
-            probers[target.type].prepare(target)
-    starvation.lag.start()
-    try:
-        async with asyncio.TaskGroup() as group:
-            for run in runs:
-                group.create_task(in_turn(run))
-                await asyncio.sleep(min(GAP_SECONDS, SPREAD_SECONDS / len(runs)))
-    finally:
-        starvation.lag.stop()
-        for prober in probers.values():
-            await prober.aclose()
+    async with asyncio.TaskGroup() as group:
+        for run in runs:
+            group.create_task(in_turn(run))
+            await asyncio.sleep(min(GAP_SECONDS, SPREAD_SECONDS / len(runs)))

@@ -1,4 +1,4 @@
-"""The table: one block a target, as wide as the terminal, coloured where there are colours."""
+"""The table: one block a target, then the verdicts, as wide as the terminal, coloured where there are colours."""
 
 from __future__ import annotations
 
@@ -13,22 +13,25 @@ from rich.text import Text
 from agent.check.facts import Remark, remarks, starved, steps
 from agent.check.lines import NARROWEST, aligned, flow, indented, pad, wrap
 from agent.check.running import Run
+from agent.diagnosis import Diagnosis
+from agent.explanation import Tone, verdict_lines
 from agent.model import Failure, Phase
 from agent.wording import Wording, count, seconds
 
 OK, FAIL, STOP = "OK", "FAIL", "STOP"
+_TONES = {Tone.PLAIN: "", Tone.GOOD: "green", Tone.BAD: "bold red", Tone.DIM: "dim"}
 _STYLES = {OK: "green", FAIL: "bold red", STOP: "yellow"}
 _INDENT = 6
 _GAP = 2
 _NARROWEST_PHASES = 48
 
 
-def as_table(runs: Sequence[Run], stream: TextIO) -> str:
+def as_table(runs: Sequence[Run], diagnosis: Diagnosis, stream: TextIO) -> str:
     """What the stream is to get, escape sequences included where it is a terminal that takes them."""
     console = Console(file=stream, highlight=False, markup=False, emoji=False)
     wording = Wording(ascii_only=not console.encoding.startswith("utf"))
     with console.capture() as capture:
-        for line in _Layout(runs, wording, console.width).lines():
+        for line in _Layout(runs, diagnosis, wording, console.width).lines():
             console.print(line, overflow="ignore", no_wrap=True, crop=False)
     return capture.get()
 
@@ -36,8 +39,9 @@ def as_table(runs: Sequence[Run], stream: TextIO) -> str:
 class _Layout:
     """The widths every row shares, and the lines."""
 
-    def __init__(self, runs: Sequence[Run], wording: Wording, width: int) -> None:
+    def __init__(self, runs: Sequence[Run], diagnosis: Diagnosis, wording: Wording, width: int) -> None:
         self._runs = runs
+        self._diagnosis = diagnosis
         self._wording = wording
         self._width = width
         self._separator = Text(wording(" · "), "dim")
@@ -57,6 +61,9 @@ class _Layout:
         yield from self._row(Text(""), Text("TARGET"), kind="TYPE", time="TIME", phases=[Text("PHASES")], style="bold")
         for run in self._runs:
             yield from self._block(run)
+        verdicts = self._diagnosis.as_dict()["verdicts"]
+        for line in verdict_lines(verdicts, width=self._width, wording=self._wording):
+            yield Text(line.text, _TONES[line.tone])
         yield Text("")
         yield _summary(self._runs)
 

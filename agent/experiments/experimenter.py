@@ -6,8 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-import structlog
-
 from agent.diagnosis.experiment import (
     Answer,
     Connect,
@@ -44,16 +42,31 @@ _FREE = (MeshProxy, LocalNetwork)
 _ADDRESS_LIMIT = 64
 """How many addresses the routes are looked up of."""
 
-_log = structlog.get_logger(__name__)
+Complain = Callable[[str, Wanted, Exception | None], None]
+"""Takes the name of an event, what was to be asked, and what was raised."""
+
+
+def _log(event: str, wanted: Wanted, error: Exception | None) -> None:
+    import structlog  # noqa: PLC0415 - `netprobe check` has no log, and does not pay for one
+
+    structlog.get_logger(__name__).error(
+        event, experiment=type(wanted.question).__name__, targets=list(wanted.targets), exc_info=error
+    )
 
 
 class Experimenter:
     """Asks. What an experiment finds goes back to the caller and nowhere else: no sink, no metric of a target."""
 
     def __init__(
-        self, probers: Mapping[str, Prober], budget: Budget, *, wall_clock: Callable[[], float] = time.time
+        self,
+        probers: Mapping[str, Prober],
+        budget: Budget,
+        *,
+        complain: Complain = _log,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """Use within a running event loop. The probers, by type, are those of the targets' runs, and remain theirs."""
+        self._tell = complain
         self._probers = probers
         self._budget = budget
         self._wall_clock = wall_clock
@@ -67,9 +80,12 @@ class Experimenter:
         self.left_out = 0
         """Questions not asked for want of budget."""
 
-    async def ask(self, wanted: Sequence[Wanted], snapshot: Snapshot) -> tuple[Experiment, ...]:
+    async def ask(
+        self, wanted: Sequence[Wanted], snapshot: Snapshot, found: Callable[[Experiment], None] = lambda _: None
+    ) -> tuple[Experiment, ...]:
         """Ask what the budget allows, the first first, and return what was found, in the order of the questions.
 
+        Each is told to `found` as soon as it has been: a host that is silent keeps nobody from what another one said.
         The snapshot they were planned on says whom they may be put to. Raises nothing but cancellation; takes 2.5 s at
         most for every eight questions.
         """
@@ -81,7 +97,10 @@ class Experimenter:
 
         async def in_turn(one: Wanted) -> Experiment | None:
             async with slots:
-                return await self._experiment(one, snapshot, bounds)
+                experiment = await self._experiment(one, snapshot, bounds)
+            if experiment is not None:
+                found(experiment)
+            return experiment
 
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(in_turn(one)) for one in self._affordable(wanted, bounds)]
@@ -114,7 +133,7 @@ class Experimenter:
         kind = type(wanted.question).__name__
         if (event, kind) not in self._complained:
             self._complained.add((event, kind))
-            _log.error(event, experiment=kind, targets=list(wanted.targets), exc_info=error)
+            self._tell(event, wanted, error)
 
     async def _answer(self, question: Question, snapshot: Snapshot, bounds: Bounds) -> Answer:
         match question:
