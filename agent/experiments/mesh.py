@@ -25,13 +25,15 @@ class Place:
     kind: str
     port: int
     path: str
+    server: str | None = None
+    """The Server header it signs with, at a port that other programs like as well."""
 
 
 PLACES = (
     Place("istio", 15021, "/healthz/ready"),  # Envoy, on behalf of the agent: what the kubelet asks
     Place("istio", 15020, "/healthz/ready"),  # the agent itself, before there is an Envoy
     Place("linkerd", 4191, "/ready"),
-    Place("envoy", 15000, "/ready"),  # its administration, which Istio has at the same port
+    Place("envoy", 15000, "/ready", server="envoy"),  # its administration, which Istio has at the same port
 )
 """Ports as https://istio.io/latest/docs/ops/deployment/application-requirements and Linkerd's proxy have them; the
 earlier names the kind."""
@@ -72,9 +74,10 @@ async def _status(address: Address, place: Place) -> int | None:
         async with asyncio.timeout(ANSWER_SECONDS), await connect(address, recorder) as stream:
             silence = 0
             stream.writer.write(request_bytes("GET", place.path, [("Host", str(address)), ("Connection", "close")]))
-            status = (await Answer(stream, recorder).head()).status
+            head = await Answer(stream, recorder).head()
     except TimeoutError:
         return silence
     except (OSError, EOFError, ProbeFailure, HttpProcessingError):
         return None
-    return status if status in {_READY, _NOT_READY} else None  # some other program's port
+    ours = head.status in {_READY, _NOT_READY} and place.server in {None, head.headers.get("Server")}
+    return head.status if ours else None

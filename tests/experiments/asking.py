@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -70,12 +71,12 @@ class Asking:
 
 @asynccontextmanager
 async def asking(
-    known: Snapshot, *, per_minute: int = 10_000, per_pod: int = 10_000, wall_clock: Callable[[], float] | None = None
+    known: Snapshot, *, per_minute: int = 10_000, per_pod: int = 10_000, wall_clock: Callable[[], float] = time.time
 ) -> AsyncIterator[Asking]:
     """An experimenter with probers of its own."""
     probers = {history.target.type: PROBERS[history.target.type].prober() for history in known.histories}
     budget = Budget(per_minute=per_minute, per_pod=per_pod)
-    experimenter = Experimenter(probers, budget, **({"wall_clock": wall_clock} if wall_clock else {}))
+    experimenter = Experimenter(probers, budget, wall_clock=wall_clock)
     try:
         yield Asking(experimenter, known)
     finally:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +18,8 @@ from tests.lab.misbehaving import Server, closing_when_spoken_to, greeting, sile
 from tests.lab.netns import Namespace, namespace
 
 READY, UNREADY, OTHER = response(), response("503 Service Unavailable"), response("404 Not Found")
+LIVE, DRAINING = (response(status, headers={"Server": "envoy"}) for status in ("200 OK", "503 Service Unavailable"))
+FAIL = r"POST /healthcheck/fail HTTP/1.1\r\nHost: envoy\r\nContent-Length: 0\r\n\r\n"
 ISTIO, ISTIO_AGENT, ENVOY, LINKERD = 15021, 15020, 15000, 4191
 
 
@@ -47,14 +52,14 @@ def found(pod: Namespace, servers: Mapping[int, Server | bytes], host: str = "12
 @pytest.mark.parametrize(
     ("servers", "kind", "ready"),
     [
-        ({ISTIO: READY, ISTIO_AGENT: READY, ENVOY: READY}, "istio", True),
-        ({ISTIO_AGENT: UNREADY, ENVOY: UNREADY}, "istio", False),
-        ({ISTIO_AGENT: UNREADY, ENVOY: READY}, "istio", False),
+        ({ISTIO: READY, ISTIO_AGENT: READY, ENVOY: LIVE}, "istio", True),
+        ({ISTIO_AGENT: UNREADY, ENVOY: DRAINING}, "istio", False),
+        ({ISTIO_AGENT: UNREADY, ENVOY: LIVE}, "istio", False),
         ({ISTIO: UNREADY}, "istio", False),
         ({LINKERD: READY}, "linkerd", True),
         ({LINKERD: UNREADY}, "linkerd", False),
-        ({ENVOY: READY}, "envoy", True),
-        ({ENVOY: UNREADY}, "envoy", False),
+        ({ENVOY: LIVE}, "envoy", True),
+        ({ENVOY: DRAINING}, "envoy", False),
     ],
 )
 def test_what_proxies_say(pod: Namespace, servers: dict[int, bytes], kind: str, ready: bool) -> None:  # noqa: FBT001
@@ -63,7 +68,7 @@ def test_what_proxies_say(pod: Namespace, servers: dict[int, bytes], kind: str, 
 
 
 def test_the_detail_says_who_answered_what(pod: Namespace) -> None:
-    mesh, _ = found(pod, {ISTIO_AGENT: UNREADY, ENVOY: READY})
+    mesh, _ = found(pod, {ISTIO_AGENT: UNREADY, ENVOY: LIVE})
     assert mesh.detail == "127.0.0.1:15020/healthz/ready: 503; 127.0.0.1:15000/ready: 200"
 
 
@@ -79,6 +84,18 @@ def test_each_is_asked_once_in_its_own_words(pod: Namespace) -> None:
     assert sorted(requests) == ["GET /healthz/ready", "GET /healthz/ready", "GET /ready", "GET /ready"]
 
 
+def test_a_real_envoy(pod: Namespace, tmp_path: Path) -> None:
+    """Its administration tells, also that it is about to end."""
+    address = {"socket_address": {"address": "127.0.0.1", "port_value": ENVOY}}
+    configuration = tmp_path / "envoy.json"
+    configuration.write_text(json.dumps({"admin": {"address": address}}))
+    envoy = Path(sys.executable).with_name("envoy")
+    with pod.serving(str(envoy), "-c", str(configuration), "--concurrency", "1", port=ENVOY):
+        assert found(pod, {})[0] == Mesh("envoy", ready=True, detail="127.0.0.1:15000/ready: 200")
+        pod.run("bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{ENVOY}; printf '{FAIL}' >&3; head -1 <&3 | grep -q 200")
+        assert found(pod, {})[0] == Mesh("envoy", ready=False, detail="127.0.0.1:15000/ready: 503")
+
+
 def test_a_pod_of_an_ipv6_cluster(pod: Namespace) -> None:
     mesh, _ = found(pod, {ISTIO: READY}, host="::1")
     assert mesh == Mesh("istio", ready=True, detail="[::1]:15021/healthz/ready: 200")
@@ -91,8 +108,16 @@ def test_a_proxy_that_hangs_is_there_and_says_nothing(pod: Namespace) -> None:
 
 @pytest.mark.parametrize(
     "program",
-    [OTHER, response("302 Found"), greeting(b"220 mail\r\n"), closing_when_spoken_to(b"\x00\xff" * 50), b"HTTP/1.1 "],
-    ids=["not-found", "redirects", "speaks-first", "binary", "broken-off"],
+    [
+        OTHER,
+        READY,
+        UNREADY,
+        response("302 Found"),
+        greeting(b"220 mail\r\n"),
+        closing_when_spoken_to(b"\x00\xff" * 50),
+        b"HTTP/1.1 ",
+    ],
+    ids=["not-found", "ready-itself", "unavailable-itself", "redirects", "speaks-first", "binary", "broken-off"],
 )
 def test_another_program_at_such_a_port_is_no_proxy(pod: Namespace, program: Server | bytes) -> None:
     mesh, _ = found(pod, {ENVOY: program})
