@@ -6,12 +6,10 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable
-from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Any
 
 from aiohttp.http_exceptions import HttpProcessingError
-from multidict import CIMultiDictProxy
 from yarl import URL
 
 from agent import __version__
@@ -20,6 +18,7 @@ from agent.keys import HostPort
 from agent.model import Addresses, Target
 from agent.net.connect import connect
 from agent.net.http1 import Answer, request_bytes
+from agent.net.http_signs import server_time
 from agent.net.proxy import ProxyEnvironment, ProxyMode
 from agent.net.resolve import resolve
 from agent.net.tls import start_tls
@@ -29,8 +28,6 @@ from agent.probers.http_options import HttpOptions
 from agent.probers.tcp import TcpOptions
 
 UNKNOWN = Clock(None)
-_HALF_A_SECOND = 0.5
-"""The header counts whole seconds: on average, that much of one has gone by."""
 
 
 def asks_for_time(target: Target[Any]) -> bool:
@@ -87,18 +84,8 @@ async def _ask(options: HttpOptions | TcpOptions, wall_clock: Callable[[], float
         stream.writer.write(request_bytes("HEAD", "/", headers))
         head = await Answer(stream, recorder, to_head=True).head()
         on_the_way = (time.perf_counter() - began) / 2
-    server = time_of(head.headers)
-    return UNKNOWN if server is None else Clock(asked_at + on_the_way - server)
-
-
-def time_of(headers: CIMultiDictProxy[str]) -> float | None:
-    """The Unix time at a server when it answered; a cached answer is as old as its Age (RFC 9111 section 5.1)."""
-    try:
-        date = parsedate_to_datetime(headers.get("Date", ""))
-        age = int(headers.get("Age", "0"))
-        return date.timestamp() + age + _HALF_A_SECOND
-    except (ValueError, OverflowError):
-        return None
+    there = server_time(head)
+    return UNKNOWN if there is None else Clock(asked_at + on_the_way - there)
 
 
 @cache

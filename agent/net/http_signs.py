@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from email.utils import mktime_tz, parsedate_tz
+from email.utils import parsedate_to_datetime
 
 from agent.model import Fact
 from agent.net.http1 import Head
@@ -54,9 +54,9 @@ def note_head(head: Head, notes: Recorder) -> None:
         facts[Fact.HTTP_SERVER] = _bounded(server)
     if media_type := headers.get("Content-Type", "").partition(";")[0].strip():
         facts[Fact.HTTP_CONTENT_TYPE] = _bounded(media_type.lower())
-    ahead = _clock_ahead(head, time.time())
-    if ahead is not None:
-        facts[Fact.CLOCK_AHEAD_SECONDS] = ahead
+    there = server_time(head)
+    if there is not None:
+        facts[Fact.CLOCK_AHEAD_SECONDS] = round(time.time() - there)
     if mesh := _mesh_proxy(head):
         facts[Fact.MESH_PROXY] = mesh
     if error := headers.get(_LINKERD_ERROR):
@@ -108,14 +108,14 @@ def _mesh_proxy(head: Head) -> str | None:
     return None
 
 
-def _clock_ahead(head: Head, now: float) -> int | None:
-    """By the Date of an answer, to which a cache adds an Age; None where there is none that can be read."""
+def server_time(head: Head) -> float | None:
+    """Unix time at the server when it answered, by its Date, to which a cache adds an Age (RFC 9111, section 5.1).
+
+    None where there is no such date. It is the middle of a second: the header leaves out the fraction.
+    """
     try:
-        date = parsedate_tz(head.headers["Date"])
+        date = parsedate_to_datetime(head.headers.get("Date", ""))
         age = int(head.headers.get("Age", "0"))
-        if date is None or date[9] is None:
-            return None
-        # The header leaves out the fraction of the second.
-        return round(now - mktime_tz(date) - age - 0.5)
-    except (KeyError, ValueError, OverflowError):
+        return None if date.tzinfo is None else date.timestamp() + age + 0.5
+    except (ValueError, OverflowError):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,10 +12,15 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from agent.diagnosis.experiment import Clock, ServerClock
 from agent.model import Target
-from tests.experiments.asking import answer, asking, snapshot
+from agent.net.http1 import Head
+from agent.net.http_signs import server_time
+from tests.experiments.asking import asking, snapshot
 from tests.lab.certificates import Certificates
 from tests.lab.http_servers import HttpServer, application, response
 from tests.lab.misbehaving import echoing, refusing_port, silent
@@ -102,6 +108,7 @@ async def test_no_credentials_are_sent(certificates: Certificates) -> None:
         response(),
         dated(date=""),
         dated(date="yesterday"),
+        dated(date="Tue, 14 Nov 2023 22:13:20"),
         dated(date="Wed, 99 Nov 2023 22:13:20 GMT"),
         dated(date="Wed, 15 Nov 99999999999 22:13:20 GMT"),
         response(headers={"Date": formatdate(TRUTH, usegmt=True), "Age": "old"}),
@@ -188,7 +195,11 @@ async def test_what_speaks_something_else_is_not_asked(kind: str, keys: dict[str
         assert server.connections == 0
 
 
-async def test_it_is_an_experiment() -> None:
-    async with HttpServer(dated()) as server:
-        found = await answer(snapshot(target("http", url=server.url())), ServerClock("under-test"))
-    assert isinstance(found, Clock)
+NEAR_A_DATE = st.text("MonTueDec 0123456789:,+-()GMTUT\t", max_size=60)
+
+
+@given(st.one_of(st.text(max_size=60), NEAR_A_DATE), st.one_of(st.text(max_size=10), NEAR_A_DATE))
+def test_no_header_raises(date: str, age: str) -> None:
+    head = Head(200, "OK", "1.1", CIMultiDictProxy(CIMultiDict({"Date": date, "Age": age})))
+    there = server_time(head)
+    assert there is None or math.isfinite(there)
