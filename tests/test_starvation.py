@@ -213,6 +213,32 @@ def test_a_file_that_vanishes_leaves_the_last_value(tmp_path: Path) -> None:
     assert throttling.seconds() == 1.5
 
 
+@pytest.mark.looptime
+async def test_the_share_of_throttled_time_is_that_of_the_last_minute(tmp_path: Path) -> None:
+    """0 to 1, of about a minute; what came before it does not count any more."""
+    root, own = lay_out(tmp_path, {"cpu.stat": VERSION_2.format(usec=5_000_000)}, "0::/\n")
+    measured = Starvation(Throttling.find(root, own))
+
+    def throttled(seconds: float) -> None:
+        (root / "cpu.stat").write_text(VERSION_2.format(usec=round(seconds * 1e6)))
+
+    assert measured.throttled_share() == 0.0
+    await asyncio.sleep(20.0)
+    throttled(5.0 + 2.0)
+    assert measured.throttled_share() == pytest.approx(2.0 / 20.0)
+    for _ in range(12):
+        await asyncio.sleep(10.0)
+        assert measured.throttled_share() <= 1.0
+    assert measured.throttled_share() == 0.0
+    await asyncio.sleep(10.0)
+    throttled(1000.0)  # the counter adds up what each CPU lost
+    assert measured.throttled_share() == 1.0
+
+
+async def test_nothing_is_known_of_throttling_where_the_kernel_does_not_tell() -> None:
+    assert Starvation(None).throttled_share() == 0.0
+
+
 @pytest.fixture
 def throttled_cgroup() -> Iterator[Path]:
     """A real cgroup that gets a tenth of a CPU."""
