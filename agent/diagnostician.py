@@ -253,10 +253,10 @@ class Diagnostician:
         """Drop what was asked about a state of things that is over."""
         for question, answer in list(self._answers.items()):
             names = [name for name in answer.experiment.targets if self._counts(answer, name)]
-            if len(names) < len(answer.experiment.targets):
-                self._keep(answer, names)
-            if not names and (answer.experiment.targets or self._old(answer)):
+            if not names:
                 del self._answers[question]
+            elif len(names) < len(answer.experiment.targets):
+                self._keep(answer, names)
 
     def _counts(self, answer: _Answer, target: str) -> bool:
         """Whether what was asked then says something about this target as it is now."""

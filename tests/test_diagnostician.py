@@ -407,21 +407,6 @@ async def test_the_pods_own_tables_are_read_more_often(planning: Callable[[Plann
     assert 600 / (FRESH_LOCALLY_SECONDS + 2) <= len(asker.asked) <= 600 / FRESH_LOCALLY_SECONDS + 1
 
 
-@VIRTUAL_TIME
-async def test_an_answer_of_no_target_counts_for_a_minute(planning: Callable[[Planner], None]) -> None:
-    planning(lambda case: [Wanted(A, ())] if case.snapshot.failing else [])
-    world = World(named("a"), asker=Asker())
-    world.write("a", REFUSED)
-    await asyncio.sleep(1.0)
-    world.write("a")
-    await asyncio.sleep(1.0)
-    assert world.experiments == {A: ()}
-    await asyncio.sleep(FRESH_SECONDS)
-    world.write("a")
-    await asyncio.sleep(1.0)
-    assert world.experiments == {}
-
-
 # --- harm -----------------------------------------------------------------------------------------------------------
 
 
