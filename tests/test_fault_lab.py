@@ -17,7 +17,6 @@ import pytest
 
 from tests.lab import matrix
 from tests.lab.campaign import Campaign, interrupt
-from tests.lab.certificates import Certificates
 from tests.lab.command import REPOSITORY
 from tests.lab.scenarios import every_scenario
 from tests.lab.scenarios.base import Scenario
@@ -70,9 +69,9 @@ def test_the_lab_has_what_was_promised() -> None:
 
 
 @pytest.fixture
-def world(certificates: Certificates) -> Iterator[World]:
+def world() -> Iterator[World]:
     """A world of the test's own, healthy."""
-    with Campaign([]) as empty, World(empty.certificates, empty.database) as built:
+    with Campaign([]) as empty, World(empty.database) as built:
         yield built
 
 

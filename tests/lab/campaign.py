@@ -24,7 +24,6 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from tests.lab import matrix
-from tests.lab.certificates import Certificates
 from tests.lab.scenarios import every_scenario
 from tests.lab.scenarios.base import Expected, Scenario
 from tests.lab.world import TARGETS, World, leftovers, servers
@@ -72,8 +71,7 @@ class Campaign:
         self._directory = Path(tempfile.gettempdir(), leftovers.new_name())
         self._directory.mkdir(mode=0o711)
         try:
-            self.certificates = Certificates(self._directory)
-            self.database = servers.template(self._directory, self.certificates)
+            self.database = servers.template(self._directory)
             for thread in self._threads:
                 thread.start()
         except BaseException:
@@ -110,7 +108,7 @@ class Campaign:
                     return
                 future = self._futures[scenario.name]
                 try:
-                    world = world or World(self.certificates, self.database)
+                    world = world or World(self.database)
                     result = play(world, scenario, self._stopping)
                 except BaseException as error:  # noqa: BLE001 - whoever waits for the result is told
                     future.set_exception(error)

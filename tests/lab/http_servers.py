@@ -61,9 +61,9 @@ class HttpServer(Server):
             await until_closed(reader)
 
 
-async def receive(reader: asyncio.StreamReader) -> Received:
-    """Read one request with its whole body."""
-    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+async def receive(reader: asyncio.StreamReader, begun: bytes = b"") -> Received:
+    """Read one request with its whole body; `begun` is what has been read of it already."""
+    head = (begun + await reader.readuntil(b"\r\n\r\n")).decode()
     line, *fields = head.rstrip("\r\n").split("\r\n")
     method, target, version = line.split(" ")
     pairs = (field.partition(":") for field in fields)

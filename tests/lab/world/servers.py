@@ -17,6 +17,7 @@ from tests.lab.world.hosts import Host, Process
 
 POSTGRES_PORT = 5432
 DATABASE_NAMES = ("internal-database", "internal-database.airflow.svc.cluster.local", "warehouse.corp.internal")
+DATABASE_IPS = (places.DATABASE_IP, places.DATABASE_IP_AFTER_MOVE, places.WAREHOUSE_IP)
 
 _POSTGRES_SETTINGS = (
     "port=5432",
@@ -43,13 +44,12 @@ class Startable(Protocol):
     def wait_until_ready(self) -> None: ...
 
 
-def template(directory: Path, certificates: Certificates) -> Path:
+def template(directory: Path) -> Path:
     """A database cluster with roles, a database and TLS, to be copied: making one takes seconds."""
     home = directory / "template"
     home.mkdir()
     shutil.chown(home, "postgres", "postgres")
-    ips = (places.DATABASE_IP, places.DATABASE_IP_AFTER_MOVE, places.WAREHOUSE_IP)
-    server = postgres.Postgres.create(home, certificate=certificates.issue("postgres", (*DATABASE_NAMES, *ips)))
+    server = postgres.Postgres.create(home, certificate=Certificates(directory).good)
     (server.data / "pg_hba.conf").write_text("\n".join(_HBA) + "\n")
     return server.data
 

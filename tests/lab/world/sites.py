@@ -148,7 +148,12 @@ class Site:
 
     async def _converse(self, behaviour: Behaviour, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            request = await receive(reader)
+            begun = await reader.readexactly(1)
+            if not begun.isalpha():  # a TLS handshake begins with 0x16; a real server does not wait for its end
+                writer.write(response("400 Bad Request"))
+                await writer.drain()
+                return
+            request = await receive(reader, begun)
             await asyncio.sleep(behaviour.seconds)
             writer.write(behaviour.reply if isinstance(behaviour.reply, bytes) else behaviour.reply(request))
             await writer.drain()

@@ -16,11 +16,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from tests.lab.certificates import Certificate, Certificates
+from tests.lab.certificates import DAY, Certificate, Certificates
 from tests.lab.http_servers import Received
 from tests.lab.misbehaving import Conversation
 from tests.lab.nameservers import Script
-from tests.lab.world import leftovers, places, wiring
+from tests.lab.world import leftovers, places, servers, wiring
 from tests.lab.world.agent import Agent
 from tests.lab.world.change import Change
 from tests.lab.world.names import Names
@@ -53,13 +53,11 @@ class World:
     `vpn` (the router before) `private` (10.50.0.0/16), `internet`.
     """
 
-    def __init__(self, certificates: Certificates, database: Path) -> None:
+    def __init__(self, database: Path) -> None:
         """Build it and start its servers. `database` is a template (servers.template) to be copied.
 
         Call it, and everything else, from one thread that outlives the world: see Host.start.
         """
-        self.certificates = certificates
-        """`certificates.ca_file` is what `${CA_FILE}` stands for in targets."""
         self.name = leftovers.new_name()
         self.is_healed = True
         """Whether all is as it was built."""
@@ -70,6 +68,8 @@ class World:
             """A scratch directory of this world's own. Every user can enter it."""
             self.directory.mkdir(mode=0o711)
             undo.callback(shutil.rmtree, self.directory, ignore_errors=True)
+            self.certificates = Certificates(self.directory)
+            """An authority of this world's own. `certificates.ca_file` is what `${CA_FILE}` stands for in targets."""
             self.hosts = wiring.build(self.name, undo)
             self._etc = leftovers.ETC / self.hosts["pod"].name
             self._etc.mkdir(parents=True)
@@ -77,7 +77,7 @@ class World:
             self._write_resolv_conf(_RESOLV_CONF)
             self._node = Node(self.hosts["node"])
             self.names = Names(self.hosts["cluster"], self._node, self.directory)
-            self.sites = {place.name: Site(place, self.hosts[place.host], certificates) for place in PLACES}
+            self.sites = {place.name: Site(place, self.hosts[place.host], self.certificates) for place in PLACES}
             self._databases = {
                 name: Database(self.directory / name, database, self.hosts[host], ips)
                 for name, host, ips in (
@@ -89,6 +89,8 @@ class World:
                     ("warehouse", "private", (places.WAREHOUSE_IP,)),
                 )
             }
+            for name, server in self._databases.items():
+                server.install(self.certificates.issue(name, (*servers.DATABASE_NAMES, *servers.DATABASE_IPS)))
             cluster = self.hosts["cluster"]
             self.servers: dict[str, Startable] = {
                 "nameserver-1": self.names.server(1),
@@ -98,11 +100,11 @@ class World:
                 "broker": Redis(cluster, "10.244.2.40", self.directory / "redis"),
                 "workers": Listeners(cluster, ("10.244.2.70", "10.244.2.71"), 8793),
             }
-            for server in self.servers.values():
-                server.start()
-                undo.callback(server.stop)
-            for server in self.servers.values():
-                server.wait_until_ready()
+            for startable in self.servers.values():
+                startable.start()
+                undo.callback(startable.stop)
+            for startable in self.servers.values():
+                startable.wait_until_ready()
             self._usual = self._configuration()
             self.check()
             self._close = undo.pop_all()
@@ -295,7 +297,15 @@ class World:
     def certificate(self, site: str, **keys: Any) -> Certificate:
         """Issue a certificate for the names and addresses of a site: keys as those of Certificates.issue."""
         place = self.sites[site].place
-        return self.certificates.issue(f"{self.name}-{site}", (*place.names, *place.ips), **keys)
+        return self.certificates.issue(f"{site}-another", (*place.names, *place.ips), **keys)
+
+    def expired_certificate(self, site: str) -> Certificate:
+        """What the certificate of a site is like a day after its end."""
+        return self.certificate(site, begins=-30 * DAY, ends=-DAY)
+
+    def certificate_for(self, *names: str) -> Certificate:
+        """A good certificate for other names."""
+        return self.certificates.issue(names[0], names)
 
     def postgres(self, name: Literal["internal-database", "warehouse"]) -> Database:
         """The database server itself: psql(…), hba(…), reload(). Register by `undo` what puts back a change made so."""
