@@ -10,6 +10,7 @@ import structlog
 from agent.diagnosis.experiment import (
     Connect,
     Connected,
+    Experiment,
     LocalNetwork,
     LocalTables,
     Lookup,
@@ -19,7 +20,7 @@ from agent.diagnosis.experiment import (
 )
 from agent.diagnosis.rules.case import Wanted
 from agent.experiments.experimenter import AT_ONCE
-from tests.experiments.asking import asking, snapshot
+from tests.experiments.asking import asking, snapshot, wanted
 from tests.lab.misbehaving import echoing
 from tests.lab.nameservers import Nameserver, Query
 from tests.lab.targets import target
@@ -62,6 +63,26 @@ async def test_experiments_say_for_whom_and_when() -> None:
         question = Connect("127.0.0.1", server.port)
         (found,) = await ask.experimenter.ask([Wanted(question, ("under-test", "other"))], ask.known)
     assert (found.targets, found.started_at) == (("under-test", "other"), 1_700_000_123.5)
+
+
+async def test_each_is_told_as_soon_as_it_has_been_found() -> None:
+    """A nameserver that says nothing keeps nobody from what the pod's own tables say."""
+    crowd = Crowd()
+    async with Nameserver(crowd.script) as nameserver:
+        known = snapshot(target("dns", query="example.test", server=nameserver.address))
+        async with asking(known) as ask:
+            told = asyncio.Queue[Experiment]()
+            (slow,) = names(1, nameserver)
+            asking_both = asyncio.ensure_future(
+                ask.experimenter.ask(wanted(slow, LocalNetwork()), known, found=told.put_nowait)
+            )
+            async with asyncio.timeout(5):
+                first = await told.get()
+            assert first.question == LocalNetwork()
+            assert not asking_both.done()
+            crowd.open.set()
+            assert [one.question for one in await asking_both] == [slow, LocalNetwork()]
+            assert told.get_nowait().question == slow
 
 
 async def test_eight_are_asked_at_once() -> None:
