@@ -46,6 +46,8 @@ class History:
     target: Target[Any]
     outcomes: tuple[Outcome, ...]
     """The newest first; none before the first run has ended."""
+    earlier_failures: tuple[Outcome, ...] = ()
+    """Those that are remembered beyond these, the newest first."""
 
     @property
     def name(self) -> str:

@@ -10,6 +10,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from agent.diagnosis.experiment import Question
+from agent.diagnosis.rules import (
+    addresses,
+    certificates,
+    clocks,
+    content,
+    database,
+    hosts,
+    lookups,
+    mesh,
+    missing,
+    names,
+    own,
+    pace,
+    proxies,
+    scopes,
+    stall,
+    tls,
+)
 from agent.diagnosis.rules.case import Case, Wanted
 from agent.diagnosis.snapshot import Snapshot
 from agent.diagnosis.verdict import Diagnosis, Verdict
@@ -17,9 +35,81 @@ from agent.diagnosis.verdict import Diagnosis, Verdict
 Rule = Callable[[Case], Iterable[Verdict]]
 Planner = Callable[[Case], Iterable[Wanted]]
 
-RULES: Sequence[Rule] = ()
+RULES: Sequence[Rule] = (
+    # netprobe itself, and what stands between it and everything else.
+    own.misconfigured,
+    own.starved,
+    mesh.not_ready,
+    # Losses that come and go would pass for a fault of whatever they hit last.
+    pace.packet_loss,
+    # Nothing at all.
+    scopes.network_down,
+    # Names.
+    names.unreachable,
+    names.nameserver_down,
+    names.failing,
+    missing.not_found,
+    lookups.retried,
+    lookups.long_walk,
+    # What can be reached, and fails by itself.
+    proxies.unknown_proxy,
+    proxies.unreachable_proxy,
+    proxies.denied,
+    proxies.wants_credentials,
+    proxies.no_way_onwards,
+    database.says_no,
+    clocks.clock_skew,
+    certificates.interception,
+    certificates.certificates,
+    tls.plain_text_on_tls_port,
+    tls.tls_on_plain_text_port,
+    tls.protocol,
+    mesh.no_upstream,
+    tls.ended_handshakes,
+    content.captive_portal,
+    content.login_page,
+    content.credentials,
+    content.denied,
+    content.server_error,
+    tls.plain_text_on_tls_port_suspected,
+    content.broken_off,
+    content.another_language,
+    content.unexpected,
+    stall.large_packets_lost,
+    # What comes and goes. An address that is dead among others makes a target come and go.
+    addresses.ipv6_broken,
+    addresses.one_address_dead,
+    pace.flapping,
+    stall.silence,
+    # What cannot be reached, the broader cause before the narrower.
+    hosts.policy_not_enforced,
+    addresses.no_route_here,
+    scopes.egress_blocked,
+    scopes.cluster_blocked,
+    scopes.private_unreachable,
+    hosts.wrong_port,
+    hosts.service_without_endpoints,
+    hosts.hardcoded_address,
+    addresses.no_route,
+    hosts.nothing_listening,
+    hosts.target_blocked,
+    hosts.momentary,
+    # What works, and is not as it should be.
+    clocks.wrong_clock,
+    pace.slow,
+    pace.network_not_ready,
+)
 """The first has precedence."""
-PLANNERS: Sequence[Planner] = ()
+PLANNERS: Sequence[Planner] = (
+    mesh.look_for_proxy,
+    scopes.planner,
+    names.planner,
+    clocks.ask_for_the_time,
+    stall.try_small_segments,
+    hosts.planner,
+    addresses.planner,
+    missing.planner,
+)
 """What tells causes apart, the most telling first: the budget may not suffice for all."""
 
 
@@ -34,12 +124,11 @@ def diagnose(snapshot: Snapshot) -> Diagnosis:
 
 
 def plan(snapshot: Snapshot) -> tuple[Wanted, ...]:
-    """The questions whose answers would tell more, the most telling first, without those already answered.
-
-    What was answered for some targets only is among them, with all it is wanted for.
-    """
+    """The questions whose answers would tell more, the most telling first, without those answered for these targets."""
     case = Case(snapshot)
-    answered = {experiment.question: set(experiment.targets) for experiment in snapshot.experiments}
+    answered: dict[Question, set[str]] = {}
+    for experiment in snapshot.experiments:
+        answered.setdefault(experiment.question, set()).update(experiment.targets)
     wanted: dict[Question, dict[str, None]] = {}
     for planner in PLANNERS:
         for one in planner(case):
@@ -47,5 +136,5 @@ def plan(snapshot: Snapshot) -> tuple[Wanted, ...]:
     return tuple(
         Wanted(question, tuple(targets))
         for question, targets in wanted.items()
-        if question not in answered or not answered[question].issuperset(targets)
+        if not targets.keys() <= answered.get(question, set())
     )

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 
 from agent.diagnosis.experiment import Question
+from agent.diagnosis.rules.nameservers import Nameservers
+from agent.diagnosis.rules.standing import Standings
 from agent.diagnosis.rules.texts import presentable
 from agent.diagnosis.snapshot import History, Snapshot
 from agent.diagnosis.verdict import Cause, Confidence, Verdict
@@ -24,19 +27,30 @@ class Case:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
-        self._failing = {history.name for history in snapshot.failing}
+        self._failures = snapshot.failing
+        self._failing = {history.name for history in self._failures}
         self._explained: set[str] = set()
         self._verdicts: list[Verdict] = []
 
     @property
     def unexplained(self) -> tuple[History, ...]:
         """Failing targets without a verdict, in the order of the configuration."""
-        return tuple(h for h in self.snapshot.failing if h.name not in self._explained)
+        return tuple(h for h in self._failures if h.name not in self._explained)
 
     @property
     def unremarked(self) -> tuple[History, ...]:
         """Working targets that no verdict names."""
         return tuple(h for h in self.snapshot.working if h.name not in self._explained)
+
+    @cached_property
+    def nameservers(self) -> Nameservers:
+        """What each nameserver did when it was asked last."""
+        return Nameservers(self.snapshot)
+
+    @cached_property
+    def standings(self) -> Standings:
+        """Who answers now."""
+        return Standings(self.snapshot)
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:

@@ -1,0 +1,286 @@
+"""Failures and delays that come and go: lost packets, flapping, slow answers, a network that was not ready."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from agent.diagnosis.rules.case import Case
+from agent.diagnosis.rules.nameservers import messages_of
+from agent.diagnosis.rules.reading import (
+    OF_THE_NETWORK,
+    ended_at,
+    names,
+    seen,
+    some,
+    within_pod,
+)
+from agent.diagnosis.snapshot import History
+from agent.diagnosis.verdict import Cause, Confidence, Verdict
+from agent.model import Fact, Outcome, Phase, Reason
+from agent.wording import count, seconds
+
+_REMEMBERED_SECONDS = 60.0
+
+# --- lost packets ----------------------------------------------------------------------------------------------------
+
+_STEPS = ((0.98, 1.4), (2.98, 3.6), (6.98, 7.8))
+"""Seconds after which Linux sends a SYN again (1, 3 and 7: RFC 6298 section 2.1), and how late an answer may be."""
+_QUICK_SECONDS = 0.5
+"""How long a connection takes at most that lost nothing: no place on earth is further."""
+_MOMENTS = 3
+"""How many separate moments must show a loss: the end of an outage is one."""
+_APART_SECONDS = 1.5
+_ROW = 2
+"""How many failures in a row may be chance; more have a cause of their own."""
+
+
+def packet_loss(case: Case) -> Iterator[Verdict]:
+    """Connections that stand after a retransmission, lookups answered at the second try, timeouts here and there."""
+    since = case.snapshot.at - _REMEMBERED_SECONDS
+    late: list[tuple[float, Outcome]] = []
+    for history in case.snapshot.histories:
+        if not within_pod(history) and history.target.negative is False:
+            late += [(o.started_at, o) for o in _late(history) if o.started_at > since]
+    steps = [o for _, o in late if _step(o) is not None]
+    if not steps or _moments(at for at, _ in late) < _MOMENTS:
+        return
+    lossy = {o.target.name for _, o in late}
+    failing = [h for h in case.unexplained if _by_chance(h)]
+    shown = {h.name for h in failing} | {h.name for h in case.unremarked if h.name in lossy}
+    found = [h for h in case.snapshot.histories if h.name in shown]
+    if not found:
+        return
+    worst = max(steps, key=lambda o: (o.phases[Phase.CONNECT], o.started_at))
+    retried = len(late) - len(steps)
+    runs = sum(1 for h in case.snapshot.histories for o in h.outcomes if o.started_at > since)
+    certain = len(steps) >= 2 * _MOMENTS or len(lossy) > _ROW
+    tables = case.standings.tables
+    evidence = [
+        f"{len(late)} of the last {runs} runs within a minute succeeded only after something was sent again",
+        (
+            f"{worst.target.name} connected after {seconds(worst.phases[Phase.CONNECT])}, which is when Linux sends a "
+            f"lost SYN "
+            "again"
+        ),
+    ]
+    if retried:
+        evidence.append(f"{count(retried, 'lookup')} got an answer at a later try only")
+    if tables is not None and tables.retransmitted_segments:
+        evidence.append(
+            f"this pod sent {tables.retransmitted_segments} of {tables.sent_segments} TCP segments again lately"
+        )
+    yield Verdict(
+        cause=Cause.PACKET_LOSS,
+        confidence=Confidence.HIGH if certain else Confidence.MEDIUM,
+        targets=names(found),
+        summary=f"Packets get lost on the way to {some(names(found))}: connections stand only after retransmissions"
+        + (", and some runs time out." if failing else "."),
+        evidence=tuple(evidence + [seen(h) for h in failing[:3]]),
+        advice="See whether it is this node or everywhere: compare netprobe on other nodes "
+        "(`netprobe_phase_duration_seconds`"
+        " of connect). On the node: `ip -s link`, `ethtool -S`, `conntrack -S` (drop, insert_failed), and the CPU of "
+        "softirq; with a VPN in between, its own losses.",
+    )
+
+
+def _late(history: History) -> Iterator[Outcome]:
+    """Successes that took a second try of TCP or of a lookup."""
+    connects = [o.phases[Phase.CONNECT] for o in history.outcomes if Phase.CONNECT in o.phases and o.failure is None]
+    quick = bool(connects) and min(connects) < _QUICK_SECONDS
+    for outcome in history.outcomes:
+        if outcome.failure is not None or Fact.STARVED in outcome.facts:
+            continue
+        if (quick and _step(outcome) is not None) or _second_try(outcome):
+            yield outcome
+
+
+def _step(outcome: Outcome) -> float | None:
+    took = outcome.phases.get(Phase.CONNECT, 0.0)
+    return next((least for least, most in _STEPS if least <= took <= most), None)
+
+
+def _second_try(outcome: Outcome) -> bool:
+    messages = list(messages_of(outcome))
+    answered = {m.server for m in messages if m.answered}
+    return any(not m.answered and not m.rejected and m.server in answered for m in messages)
+
+
+def _moments(times: Iterator[float]) -> int:
+    """How many of them are apart."""
+    moments, last = 0, float("-inf")
+    for at in sorted(times):
+        if at - last >= _APART_SECONDS:
+            moments, last = moments + 1, at
+    return moments
+
+
+def _by_chance(history: History) -> bool:
+    """A timeout among successes."""
+    failure = history.failure
+    if failure is None or failure.reason is not Reason.TIMEOUT or history.target.negative or within_pod(history):
+        return False
+    return history.failures_in_a_row <= _ROW and len(history.outcomes) > history.failures_in_a_row
+
+
+# --- by turns --------------------------------------------------------------------------------------------------------
+
+_CHANGES = 3
+
+
+def flapping(case: Case) -> Iterator[Verdict]:
+    """Targets that fail in the network and answer by turns."""
+    failing = [h for h in case.unexplained if _flaps(h)]
+    working = [h for h in case.unremarked if _flaps(h)]
+    shown = {h.name for h in (*failing, *working)}
+    found = [h for h in case.snapshot.histories if h.name in shown]
+    if not found:
+        return
+    most = max(found, key=lambda h: (h.changes, h.name))
+    failures = [o for o in most.outcomes if o.failure is not None]
+    how = sorted({f"{o.failure.phase}/{o.failure.reason}" for o in failures if o.failure is not None})
+    yield Verdict(
+        cause=Cause.FLAPPING,
+        confidence=Confidence.HIGH if most.changes > _CHANGES else Confidence.MEDIUM,
+        targets=names(found),
+        summary=f"{some(names(found))} {'fails' if len(found) == 1 else 'fail'} and "
+        f"{'answers' if len(found) == 1 else 'answer'} by turns: {most.name} changed {most.changes} times within its "
+        f"last "
+        f"{len(most.outcomes)} runs.",
+        evidence=(
+            *(_turns(h) for h in found[:4]),
+            f"{most.name} failed with {some(how)}",
+            *(seen(h) for h in failing[:2]),
+        ),
+        advice="One of several pods or hosts behind the address may be bad: `kubectl get endpointslices` and the "
+        "readiness of "
+        "each pod; a server that restarts again and again: `kubectl get pods` (RESTARTS); a limit on connections that "
+        "is met at times.",
+    )
+
+
+def _flaps(history: History) -> bool:
+    if history.changes < _CHANGES or history.target.negative:
+        return False
+    failures = [o for o in history.outcomes if o.failure is not None]
+    ours = [o for o in failures if Fact.STARVED in o.facts]
+    return len(ours) < len(failures) and all(
+        o.failure.reason in OF_THE_NETWORK for o in failures if o.failure is not None
+    )
+
+
+def _turns(history: History) -> str:
+    """The remembered outcomes, the oldest first."""
+    signs = " ".join("ok" if o.success else "failed" for o in reversed(history.outcomes))
+    return f"{history.name}: {signs}"
+
+
+# --- slow ------------------------------------------------------------------------------------------------------------
+
+
+def slow(case: Case) -> Iterator[Verdict]:
+    """Targets whose last two runs took more than half of the time they have."""
+    found = [h for h in case.unremarked if len(h.outcomes) > 1 and all(_took_long(o) for o in h.outcomes[:2])]
+    if not found:
+        return
+    yield Verdict(
+        cause=Cause.SLOW,
+        confidence=Confidence.HIGH,
+        targets=names(found),
+        summary=f"{some(names(found))} {'answers' if len(found) == 1 else 'answer'} within the timeout, and "
+        f"{'needs' if len(found) == 1 else 'need'} more than half of it.",
+        evidence=tuple(_where(h.outcomes[0]) for h in found[:5]),
+        advice="The phase that takes the time says where to look: connect or resolve is the network, tls, login, "
+        "request and "
+        "transfer are mostly the server. If that is how it is, raise the target's timeout.",
+    )
+
+
+def _took_long(outcome: Outcome) -> bool:
+    target = outcome.target
+    if outcome.failure is not None or target.negative or outcome.facts.get(Fact.STARVED):
+        return False
+    return 2 * outcome.duration_seconds > target.timeout_seconds
+
+
+def _where(outcome: Outcome) -> str:
+    whole = f"{seconds(outcome.duration_seconds)} of {seconds(outcome.target.timeout_seconds)}"
+    if not outcome.phases:
+        return f"{outcome.target.name} took {whole}"
+    phase, took = max(outcome.phases.items(), key=lambda item: item[1])
+    return f"{outcome.target.name} took {whole}, most of it in {phase} ({seconds(took)})"
+
+
+# --- not ready -------------------------------------------------------------------------------------------------------
+
+_YOUNG_SECONDS = 300.0
+_FIRST_SECONDS = 60.0
+_NEARLY_ALL = 0.8
+_SEVERAL = 2
+
+
+def network_not_ready(case: Case) -> Iterator[Verdict]:
+    """The pod's first runs failed in the network, all together, and none since."""
+    snapshot = case.snapshot
+    if snapshot.pod_age_seconds > _YOUNG_SECONDS:
+        return
+    outside = [h for h in snapshot.histories if h.outcomes and not h.target.negative and not within_pod(h)]
+    groups = [
+        outside,
+        *([h for h in outside if h.target.scope is scope] for scope in sorted({h.target.scope for h in outside})),
+    ]
+    for group in groups:
+        found = _late_start(group, case)
+        if found is not None:
+            yield found
+            return
+
+
+def _late_start(group: Sequence[History], case: Case) -> Verdict | None:
+    started = case.snapshot.pod.started_at
+    unremarked = set(names(case.unremarked))
+    failures = [
+        o
+        for h in group
+        for o in (*h.outcomes, *h.earlier_failures)
+        if o.failure is not None and started <= o.started_at < started + _FIRST_SECONDS and _in_network(o)
+    ]
+    found = [h for h in group if h.name in unremarked and any(o.target.name == h.name for o in failures)]
+    if len(found) < _SEVERAL:
+        return None
+    last = max(o.started_at for o in failures)
+    before = [o for h in group for o in h.outcomes if o.started_at <= last]
+    before_failed = [o for o in before if o.failure is not None]
+    after_failed = [h for h in group if any(o.failure is not None and o.started_at > last for o in h.outcomes)]
+    early = [h for h in group if any(o.started_at <= last for o in (*h.outcomes, *h.earlier_failures))]
+    if after_failed or len(before_failed) < _NEARLY_ALL * len(before) or len(found) < _NEARLY_ALL * len(early):
+        return None
+    until = max(ended_at(o) for o in failures) - started
+    how = sorted({f"{o.failure.phase}/{o.failure.reason}" for o in failures if o.failure is not None})
+    return Verdict(
+        cause=Cause.NETWORK_NOT_READY,
+        confidence=Confidence.HIGH if len(found) > _SEVERAL else Confidence.MEDIUM,
+        targets=names(found),
+        summary=f"The network was not ready when this pod started: for the first {seconds(until)} "
+        f"{count(len(found), 'target')} "
+        "failed together, and all is well since.",
+        evidence=(
+            (
+                f"{count(len(failures), 'run')} failed with {some(how)}, the last of them {seconds(last - started)} "
+                f"after "
+                f"the start"
+            ),
+            f"of {count(len(group), 'target')} that were asked, {len(found)} failed at first",
+        ),
+        advice="A task that connects at once fails though nothing is wrong: give it retries, or start it once "
+        "netprobe is ready "
+        "(as a native sidecar with a startupProbe on /startupz). Network policies and routes of new pods are "
+        "programmed "
+        "late on busy nodes: the CNI's logs show how late.",
+    )
+
+
+def _in_network(outcome: Outcome) -> bool:
+    failure = outcome.failure
+    if failure is None or Fact.STARVED in outcome.facts:
+        return False
+    return failure.phase in {Phase.RESOLVE, Phase.CONNECT, Phase.PROXY} or failure.reason in OF_THE_NETWORK
