@@ -11,7 +11,7 @@ from typing import Literal
 
 from tests.lab.certificates import Certificate, Certificates
 from tests.lab.http_servers import Received, receive, redirect, response, routed
-from tests.lab.misbehaving import Conversation
+from tests.lab.misbehaving import Conversation, until_closed
 from tests.lab.world import places
 from tests.lab.world.hosts import Host
 
@@ -151,7 +151,8 @@ class Site:
             begun = await reader.readexactly(1)
             if not begun.isalpha():  # a TLS handshake begins with 0x16; a real server does not wait for its end
                 writer.write(response("400 Bad Request"))
-                await writer.drain()
+                writer.write_eof()
+                await until_closed(reader)
                 return
             request = await receive(reader, begun)
             await asyncio.sleep(behaviour.seconds)
