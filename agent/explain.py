@@ -121,10 +121,12 @@ def _fetched(place: Place) -> bytes:
         if response.status != http.client.OK:
             raise NoDiagnosis(f"HTTP status {response.status}")
         body = response.read(ANSWER_LIMIT_BYTES + 1)
+        if len(body) > ANSWER_LIMIT_BYTES:
+            raise NoDiagnosis(f"more than {ANSWER_LIMIT_BYTES >> 20} MiB")
+        if response.length:  # a read of so many bytes at most does not say that some are missing
+            raise http.client.IncompleteRead(body, response.length)
     finally:
         connection.close()
-    if len(body) > ANSWER_LIMIT_BYTES:
-        raise NoDiagnosis(f"more than {ANSWER_LIMIT_BYTES >> 20} MiB")
     return body
 
 

@@ -20,6 +20,7 @@ import pytest
 from agent import app
 from agent.app import Agent
 from agent.config import SchedulerOptions, ServerOptions
+from agent.diagnosis import Cause
 from agent.keys import HostPort
 from agent.model import Phase, Reason, Target
 from agent.probers import PROBERS
@@ -209,8 +210,55 @@ async def test_tls_contexts_exist_before_the_first_run(tmp_path: Path) -> None:
 
 async def test_an_agent_without_targets_is_ready() -> None:
     async with Agent(config()) as agent:
-        for path in ("/readyz", "/healthz", "/startupz", "/metrics", "/targets"):
+        for path in ("/readyz", "/healthz", "/startupz", "/metrics", "/targets", "/diagnosis"):
             assert (await request(agent.url + path)).status == 200
+
+
+async def test_a_private_address_written_as_a_number_is_warned_of_at_the_start(tmp_path: Path) -> None:
+    """Even while it works. Here a proxy is asked for it, so that nothing is sent there."""
+    async with echoing() as proxy:
+        literal = f"{{name: literal, type: http, url: 'http://10.1.2.3/x?key=1', proxy: 'http://{proxy.address}'}}"
+        configuration = f"targets: [{literal}]\ndiagnosis: {{experiments: false}}\n"
+        async with running(tmp_path, configuration) as agent:
+            event = await agent.event("target_address_hardcoded")
+            await agent.event("target_failed")
+    assert (event["level"], event["target"], event["address"]) == ("warning", "literal", "http://10.1.2.3/x")
+    assert event["detail"].startswith("expected the name of a Service, got the private address 10.1.2.3: ")
+    assert len([event for event in agent.events if event["event"] == "target_address_hardcoded"]) == 1
+
+
+async def test_why_a_target_fails_is_seen_everywhere(tmp_path: Path) -> None:
+    """On the page, in the metric and in one event; and what was asked to find out counts as no outcome."""
+    configuration = f"""
+defaults: {{interval: 60s, timeout: 1s, confirm_runs: 0}}
+targets: [{{name: broker, type: tcp, address: "127.0.0.1:{refusing_port()}"}}]
+"""
+    async with running(tmp_path, configuration) as agent:
+        event = await agent.event("diagnosis_changed")
+        page = json.loads((await request(agent.url + "/diagnosis")).body)
+        metrics = (await request(agent.url + "/metrics")).text
+        (entry,) = json.loads((await request(agent.url + "/targets")).body)["targets"]
+    (cause,) = event["causes"]
+    (verdict,) = page["verdicts"]
+    assert verdict["cause"] == cause
+    assert verdict["targets"] == ["broker"]
+    assert (page["version"], page["healthy"], page["waiting"]) == (1, False, [])
+    assert page["held_seconds"] > 0
+    assert f'netprobe_diagnosis{{cause="{cause}"}} 1.0' in metrics
+    assert metrics.count('netprobe_diagnosis{cause="') == len(Cause)
+    assert 'netprobe_probes_total{result="failure",target="broker",type="tcp"} 1.0' in metrics
+    assert len(entry["recent"]) == 1
+
+
+async def test_nothing_is_asked_where_the_configuration_says_so(tmp_path: Path) -> None:
+    configuration = f"""
+targets: [{{name: broker, type: tcp, address: "127.0.0.1:{refusing_port()}"}}]
+diagnosis: {{experiments: false}}
+"""
+    async with running(tmp_path, configuration) as agent:
+        await agent.event("diagnosis_changed")
+        page = json.loads((await request(agent.url + "/diagnosis")).body)
+    assert (page["experiments"], page["budget"], page["healthy"]) == ([], None, False)
 
 
 async def test_two_agents_in_one_process_have_nothing_in_common() -> None:
@@ -273,7 +321,7 @@ targets:
                 return all(len(entry["recent"]) >= 2 for entry in entries)
 
             await eventually(all_failed, "two outcomes of each target")
-            shown = [(await request(agent.url + path)).text for path in ("/", "/metrics", "/targets")]
+            shown = [(await request(agent.url + path)).text for path in ("/", "/metrics", "/targets", "/diagnosis")]
             shown.append(
                 (await request(agent.url + "/metrics", headers={"Accept": "application/openmetrics-text"})).text
             )

@@ -89,6 +89,9 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) 
         ["run", "--unknown"],
         ["check", "--output", "xml", "tcp://127.0.0.1:1"],
         ["demo", "--duration", "60"],
+        ["explain", "--url", "gopher://localhost"],
+        ["explain", "--output", "xml"],
+        ["explain", "--config", "netprobe.yaml"],
     ],
 )
 def test_bad_usage_is_answered_with_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,6 +132,41 @@ def test_validate_counts_the_targets(tmp_path: Path, capsys: pytest.CaptureFixtu
 
     assert main(["config", "validate", "--config", str(tmp_path)]) == FINE
     assert capsys.readouterr().out == f"{tmp_path}: 2 targets\n"
+
+
+HARDCODED = """\
+targets:
+  - {name: by-name, type: tcp, address: "internal-database:5432"}
+  - {name: database, type: postgres, dsn: "postgresql://probe@10.1.2.3/app"}
+  - {name: site, type: http, url: "https://[fd00::7]:8443/"}
+  - {name: broker, type: tcp, address: "172.16.0.9:6379"}
+  - {name: on-the-node, type: tcp, address: "169.254.20.10:53"}
+  - {name: here, type: tcp, address: "127.0.0.1:1"}
+  - {name: public, type: tcp, address: "203.0.113.7:443"}
+  - {name: nameserver, type: dns, query: kubernetes.default, server: 10.96.0.10}
+  - {name: api, type: tcp, address: "10.96.0.1:443", role: kubernetes_api}
+"""
+
+
+def test_validate_warns_of_private_addresses_written_as_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They work today and move tomorrow. That is no mistake of the configuration: it is valid."""
+    path = tmp_path / "netprobe.yaml"
+    path.write_text(HARDCODED)
+
+    assert main(["config", "validate", "--config", str(path)]) == FINE
+
+    seen = capsys.readouterr()
+    assert seen.out == f"{path}: 9 targets\n"
+    warned = {"database": "10.1.2.3", "site": "fd00::7", "broker": "172.16.0.9"}
+    lines = seen.err.splitlines()
+    assert len(lines) == len(warned)
+    for line, (name, ip) in zip(lines, warned.items(), strict=True):
+        assert line.startswith(
+            f"{path}: warning: target {name}: expected the name of a Service, got the private address {ip}: "
+        )
+        assert line.endswith("docs/runbook.md#hardcoded_address")
 
 
 def test_show_prints_yaml_with_every_default(tmp_path: Path, port: int, capsys: pytest.CaptureFixture[str]) -> None:
