@@ -406,10 +406,12 @@ def pods(draw: st.DrawFn) -> Pod:
 # --- experiments -----------------------------------------------------------------------------------------------------
 
 
-def questions(names: Sequence[str], asked_of: Sequence[str], nameservers: Sequence[str]) -> st.SearchStrategy[Question]:
+def questions(
+    names: Sequence[str], asked_of: Sequence[str], nameservers: Sequence[str], peers: Sequence[tuple[str, int]]
+) -> st.SearchStrategy[Question]:
     """Questions as planners ask them: of the nameservers, of hosts and of targets there are."""
     kinds: list[st.SearchStrategy[Question]] = [
-        st.builds(Connect, st.sampled_from([*ADDRESSES, *nameservers, API[0]]), st.sampled_from([*PORTS, 53])),
+        st.builds(lambda peer, hops: Connect(*peer, hops), st.sampled_from(peers), st.sampled_from([None, None, 1])),
         st.just(MeshProxy()),
         st.just(LocalNetwork()),
         st.builds(SmallSegments, st.sampled_from(names)),
@@ -446,7 +448,14 @@ def answers(question: Question) -> st.SearchStrategy[Answer]:
                 st.builds(Looked, st.none(), st.just(()), _RESOLVE_REASON),
             )
         case Connect():
-            return st.builds(Connected, _CONNECT_FAILURES, _FLOATS, st.sampled_from([None, True, False]))
+            return st.builds(
+                Connected,
+                _CONNECT_FAILURES,
+                _FLOATS,
+                st.sampled_from([None, True, False]),
+                st.sampled_from([None, None, "port unreachable", "administratively prohibited", "host unreachable"]),
+                st.one_of(st.none(), _IP),
+            )
         case SmallSegments():
             return st.builds(Exchanged, st.one_of(st.none(), failures()), _FLOATS)
         case ServerClock():
@@ -466,10 +475,20 @@ def answers(question: Question) -> st.SearchStrategy[Answer]:
                 st.booleans(),
                 st.sampled_from([0, 1, 200]),
                 st.sampled_from([0, 1, 50, 400]),
+                st.sampled_from([None, (), (4,), (6,), (4, 6)]),
             )
 
 
 _RESOLVE_REASON = st.sampled_from(sorted(REASONS[Phase.RESOLVE]))
+
+
+def _ips(history: History) -> list[str]:
+    """The addresses of a target's host, as its configuration and its latest run name them."""
+    host = history.target.options.host
+    found = [host] if host in ADDRESSES or host[:1].isdecimal() else []
+    for outcome in history.outcomes[:1]:
+        found += [outcome.facts[Fact.ADDRESS].rpartition(":")[0].strip("[]")] if Fact.ADDRESS in outcome.facts else []
+    return list(dict.fromkeys(found))
 
 
 @st.composite
@@ -480,8 +499,12 @@ def experiments(
     names = [history.name for history in found]
     hosts = [history.target.options.host.removesuffix(".") for history in found]
     asked_of = sorted({*hosts, *(f"{host}.default.svc.cluster.local" for host in hosts if "." not in host)})
+    peers = [
+        (ip, port) for history in found for ip in _ips(history) for port in (history.target.options.port or 80, 8080)
+    ]
+    peers += [(ADDRESSES[0], PORTS[0]), (NAMESERVERS[0], 53), API]
     asked = draw(
-        st.lists(questions(names, asked_of, nameservers), max_size=8, unique_by=None if contradictory else repr)
+        st.lists(questions(names, asked_of, nameservers, peers), max_size=8, unique_by=None if contradictory else repr)
     )
     return tuple(
         Experiment(

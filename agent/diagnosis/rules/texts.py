@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 from agent.diagnosis.verdict import Verdict
 
@@ -31,4 +32,11 @@ def presentable(verdict: Verdict) -> Verdict:
 def _line(text: str, limit: int) -> str:
     """What cannot be printed becomes a space: escape sequences, line ends, marks that turn the direction of writing."""
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    if len(line) > limit:
+        # A name may have 253 characters. What a sentence says of it is worth more than its end.
+        line = _LONG_WORD.sub(lambda word: f"{word[0][:_WORD_LIMIT]}…", line)
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+_WORD_LIMIT = 32
+_LONG_WORD = re.compile(rf"\S{{{_WORD_LIMIT + 2},}}")
