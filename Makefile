@@ -72,6 +72,10 @@ bench: packages setup ## print what probing costs: CPU, memory, loop lag
 	@.ci/system-packages $(BENCH_PACKAGES)
 	@set -e; for benchmark in $(BENCHMARKS); do echo "--- $$benchmark"; $(BIN)/python -m $$benchmark; done
 
+.PHONY: lab
+lab: packages privileges setup ## break things in a world of network namespaces, and put what netprobe said into README.md
+	@.ci/as-root $(BIN)/python -m tests.lab.campaign --write README.md
+
 .PHONY: clean
 clean: ## remove .venv and every cache
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

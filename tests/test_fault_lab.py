@@ -34,7 +34,9 @@ def campaign(request: pytest.FixtureRequest) -> Iterator[Campaign]:
     selected = [found["scenario"] for found in parameters if "scenario" in found]
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
-        with Campaign(selected) as running:
+        # Beside other workers of pytest-xdist, nobody knows beforehand who will test what.
+        beside_others = hasattr(request.config, "workerinput")
+        with Campaign(selected, worlds=1 if beside_others else None, when_asked_for=beside_others) as running:
             yield running
             reporter = request.config.pluginmanager.get_plugin("terminalreporter")
             if reporter is not None:
@@ -56,6 +58,15 @@ def test_half_of_the_verdicts_come_within_a_confirmation_interval_and_a_timeout(
         pytest.skip("no fault has been explained in this run")
     allowed = CONFIRM_INTERVAL_SECONDS + TIMEOUT_SECONDS
     assert median <= allowed, f"expected a median of {allowed:g} s at most: {matrix.summary(results)}"
+
+
+def test_the_readme_shows_every_scenario_and_its_verdict() -> None:
+    shown = matrix.read(REPOSITORY / "README.md")
+    expected = [
+        (scenario.title, frozenset(str(one.cause) for one in scenario.expected) or {"healthy"})
+        for scenario in SCENARIOS
+    ]
+    assert shown == expected, "make lab writes the table"
 
 
 def test_the_lab_has_what_was_promised() -> None:

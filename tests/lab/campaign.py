@@ -57,11 +57,17 @@ class Result:
 class Campaign:
     """Scenarios, and the worlds they are played in. A context manager: its end removes everything, at any time."""
 
-    def __init__(self, scenarios: Sequence[Scenario], *, worlds: int | None = None) -> None:
+    def __init__(
+        self, scenarios: Sequence[Scenario], *, worlds: int | None = None, when_asked_for: bool = False
+    ) -> None:
+        """Play all of them in order, or each when its result is asked for."""
+        self._scenarios = {scenario.name: scenario for scenario in scenarios}
         self._futures: dict[str, Future[Result]] = {scenario.name: Future() for scenario in scenarios}
+        self._when_asked_for = when_asked_for
         self._waiting: queue.SimpleQueue[Scenario] = queue.SimpleQueue()
-        for scenario in scenarios:
-            self._waiting.put(scenario)
+        if not when_asked_for:
+            for scenario in scenarios:
+                self._waiting.put(scenario)
         self._stopping = threading.Event()
         count = min(worlds or int(os.environ.get(WORLDS_VARIABLE, "0")) or 2 * (os.cpu_count() or 1), len(scenarios))
         self._threads = [threading.Thread(target=self._work, name=f"world-{number}") for number in range(count)]
@@ -90,6 +96,8 @@ class Campaign:
 
     def result(self, name: str) -> Result:
         """What came of a scenario, once it has been played. Raises AssertionError where the agent was wrong."""
+        if self._when_asked_for:
+            self._waiting.put(self._scenarios[name])
         return self._futures[name].result()
 
     def results(self) -> list[Result]:
@@ -103,8 +111,10 @@ class Campaign:
         try:
             while not self._stopping.is_set():
                 try:
-                    scenario = self._waiting.get_nowait()
+                    scenario = self._waiting.get(timeout=POLL_SECONDS)
                 except queue.Empty:
+                    if self._when_asked_for:
+                        continue
                     return
                 future = self._futures[scenario.name]
                 try:

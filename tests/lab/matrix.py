@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -44,6 +45,13 @@ def table(results: Sequence[Result]) -> str:
         seconds = "-" if result.seconds is None else f"{result.seconds:.1f}"
         rows.append(f"| {result.scenario.title} | {causes} | {confidences} | {seconds} |")
     return "\n".join((*rows, "", f"{summary(results)}."))
+
+
+def read(file: Path) -> list[tuple[str, frozenset[str]]]:
+    """What was broken and which causes the agent named, row by row, as the file has it."""
+    _, _, rest = file.read_text(encoding="utf-8").partition(BEGIN)
+    rows = [row.split(" | ") for row in rest.partition(END)[0].splitlines() if row.startswith("| ")]
+    return [(broken.removeprefix("| "), frozenset(re.findall(r"`(\w+)`", causes))) for broken, causes, *_ in rows[2:]]
 
 
 def write(file: Path, results: Sequence[Result]) -> None:
