@@ -51,6 +51,7 @@ RULES: Sequence[Rule] = (
     missing.not_found,
     lookups.retried,
     lookups.long_walk,
+    names.silent_for_some,
     # What can be reached, and fails by itself.
     proxies.unknown_proxy,
     proxies.unreachable_proxy,

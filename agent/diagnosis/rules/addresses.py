@@ -71,7 +71,7 @@ def ipv6_broken(case: Case) -> Iterator[Verdict]:
     only_six = [
         s
         for s in case.standings.all
-        if s.history in case.unexplained and s.ip and _version(s.ip) == 6 and s.barred  # noqa: PLR2004
+        if case.is_open(s.name) and s.ip and _version(s.ip) == 6 and s.barred  # noqa: PLR2004
     ]
     elsewhere = any(s.way is Way.ANSWERS and s.ip and _version(s.ip) == 4 for s in case.standings.all)  # noqa: PLR2004
     if any(s.way is Way.ANSWERS and s.ip and _version(s.ip) == 6 for s in case.standings.all):  # noqa: PLR2004
@@ -167,7 +167,7 @@ def no_route_here(case: Case) -> Iterator[Verdict]:
     found = [
         s.history
         for s in case.standings.all
-        if s.history in case.unexplained
+        if case.is_open(s.name)
         and s.way in {Way.UNREACHABLE, Way.FORBIDDEN}
         and any(ip_address(ip) == ip_address(s.ip or "") for ip in tables.unrouted)
     ]
@@ -192,7 +192,7 @@ def no_route_here(case: Case) -> Iterator[Verdict]:
 
 def no_route(case: Case) -> Iterator[Verdict]:
     """A router says that there is no way."""
-    found = [s for s in case.standings.all if s.history in case.unexplained and s.way is Way.UNREACHABLE]
+    found = [s for s in case.standings.all if case.is_open(s.name) and s.way is Way.UNREACHABLE]
     groups: dict[str, list[Standing]] = {}
     for standing in found:
         groups.setdefault(standing.host, []).append(standing)

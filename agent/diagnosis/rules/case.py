@@ -8,6 +8,7 @@ from functools import cached_property
 
 from agent.diagnosis.experiment import Question
 from agent.diagnosis.rules.nameservers import Nameservers
+from agent.diagnosis.rules.reading import lookup_failed
 from agent.diagnosis.rules.standing import Standings
 from agent.diagnosis.rules.texts import presentable
 from agent.diagnosis.snapshot import History, Snapshot
@@ -37,6 +38,10 @@ class Case:
         """Failing targets without a verdict, in the order of the configuration."""
         return tuple(h for h in self._failures if h.name not in self._explained)
 
+    def is_open(self, name: str) -> bool:
+        """Whether a target fails and has no verdict yet."""
+        return name in self._failing and name not in self._explained
+
     @property
     def unremarked(self) -> tuple[History, ...]:
         """Working targets that no verdict names."""
@@ -51,6 +56,10 @@ class Case:
     def standings(self) -> Standings:
         """Who answers now."""
         return Standings(self.snapshot)
+
+    def lookup_failed(self, history: History) -> bool:
+        """Whether a target failed to look a name up by the nameservers of resolv.conf, be it the name of its proxy."""
+        return lookup_failed(history, self.snapshot.pod.resolver.nameservers)
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:

@@ -200,7 +200,8 @@ def service_without_endpoints(case: Case) -> Iterator[Verdict]:
             cause=Cause.SERVICE_WITHOUT_ENDPOINTS,
             confidence=unsettled(histories, agreed=True),
             targets=names(histories),
-            summary=f"{brief(host)} has an address ({_shown(first.endpoint)}) and the node refuses it: consistent with a "
+            summary=f"{brief(host)} has an address ({_shown(first.endpoint)}) and the node refuses it: consistent "
+            f"with a "
             f"Service "
             "without a ready pod behind it, and also with a policy that rejects instead of dropping.",
             evidence=(*_who_refused(first), *all_seen(histories, 3)),
@@ -222,8 +223,10 @@ def hardcoded_address(case: Case) -> Iterator[Verdict]:
         histories = [s.history for s in standings]
         written = literal(histories[0].target)
         address = ip_address(written) if written is not None else None
-        if address is None or not is_private(address) or first.way is Way.ANSWERS or first.endpoint is None:
+        if address is None or not is_private(address) or first.endpoint is None:
             continue
+        if histories[0].target.type == "dns":
+            continue  # resolv.conf has addresses too
         alternatives = [
             h.name
             for h in case.snapshot.working
@@ -323,7 +326,7 @@ def _shown(address: Endpoint) -> str:
 
 def momentary(case: Case) -> Iterator[Verdict]:
     """A run failed in the network, and a connection made right after it succeeds."""
-    found = [s for s in case.standings.all if s.again and s.history in case.unexplained]
+    found = [s for s in case.standings.all if s.again and case.is_open(s.name)]
     found = [s for s in found if s.history.failure is not None and s.history.failure.phase is Phase.CONNECT]
     if not found:
         return
@@ -355,7 +358,7 @@ def _by_endpoint(case: Case, *, by_host: bool = False) -> list[list[Standing]]:
     """Standings of unexplained targets that failed to connect, together where they are about the same address."""
     unexplained = set(names(case.unexplained))
     groups: dict[tuple[object, Way], list[Standing]] = {}
-    for standing in case.standings.all:
+    for standing in (*case.standings.all, *case.standings.own):
         if standing.fails and standing.name in unexplained and standing.way is not Way.ANSWERS:
             place = standing.host if by_host or standing.endpoint is None else standing.endpoint
             groups.setdefault((place, standing.way), []).append(standing)

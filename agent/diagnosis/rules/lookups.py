@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from agent.diagnosis.rules.case import Case
 from agent.diagnosis.rules.nameservers import Message, messages_of
-from agent.diagnosis.rules.reading import lookup_failed, names, settled, some
+from agent.diagnosis.rules.reading import names, settled, some
 from agent.diagnosis.snapshot import History
 from agent.diagnosis.verdict import Cause, Confidence, Verdict
 from agent.model import Fact, Outcome, Phase, Reason
@@ -20,7 +20,7 @@ _MUCH_SECONDS = 0.4
 def retried(case: Case) -> Iterator[Verdict]:
     """Lookups that got their answer at a second try, or whose time ran out over it."""
     since = case.snapshot.at - _REMEMBERED_SECONDS
-    candidates = {h.name for h in case.unexplained if _out_of_time(h)} | {h.name for h in case.unremarked}
+    candidates = {h.name for h in case.unexplained if _out_of_time(h, case)} | {h.name for h in case.unremarked}
     found: list[History] = []
     lost: list[Message] = []
     for history in case.snapshot.histories:
@@ -74,17 +74,17 @@ def _lost_by(server: str, lost: Sequence[Message]) -> str:
     return f"nameserver {server} left {questions} unanswered, and answers others"
 
 
-def _out_of_time(history: History) -> bool:
+def _out_of_time(history: History, case: Case) -> bool:
     """Its lookup met the deadline although nameservers answered some of its questions."""
     failure = history.failure
-    if failure is None or not lookup_failed(history) or failure.reason is not Reason.TIMEOUT:
+    if failure is None or not case.lookup_failed(history) or failure.reason is not Reason.TIMEOUT:
         return False
     return any(message.answered for message in messages_of(history.outcomes[0]))
 
 
 def long_walk(case: Case) -> Iterator[Verdict]:
     """Lookups that take their time although every question is answered: many questions, or slow answers."""
-    found = [h for h in case.unexplained if _out_of_time(h)]
+    found = [h for h in case.unexplained if _out_of_time(h, case)]
     found += [h for h in case.unremarked if len(h.outcomes) > 1 and all(_stormy(o) for o in h.outcomes[:2])]
     shown = set(names(found))
     found = [h for h in case.snapshot.histories if h.name in shown]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from agent.diagnosis.experiment import Looked, Lookup
 from agent.diagnosis.rules.case import Case, Wanted
 from agent.diagnosis.rules.nameservers import messages_of
-from agent.diagnosis.rules.reading import all_seen, asks_one_nameserver, brief, direct, names, settled, some
+from agent.diagnosis.rules.reading import all_seen, brief, direct, names, settled, some, sought
 from agent.diagnosis.snapshot import History, Pod, Snapshot
 from agent.diagnosis.verdict import Cause, Verdict
 from agent.model import Phase, Reason, Scope
@@ -68,8 +68,7 @@ def missing(case: Case) -> Iterator[Missing]:
 
 def _sought(history: History) -> tuple[str, bool]:
     """The name a run looked for, and whether it is one that a redirect led to."""
-    options = history.target.options
-    configured = str(getattr(options, "query", None) or options.host or history.name).lower()
+    configured = (sought(history.target) or history.name).lower()
     asked = [message.name.lower() for message in messages_of(history.outcomes[0])]
     plain = configured.removesuffix(".")
     if asked and not any(name == plain or name.startswith(f"{plain}.") for name in asked):
@@ -80,7 +79,11 @@ def _sought(history: History) -> tuple[str, bool]:
 def _missing(written: str, foreign: bool, histories: Sequence[History], snapshot: Snapshot) -> Missing:  # noqa: FBT001
     pod = snapshot.pod
     name, rooted = written.removesuffix("."), written.endswith(".")
-    search = () if any(asks_one_nameserver(h.target) for h in histories) else pod.resolver.search
+    search = (
+        ()
+        if any(h.target.type == "dns" and h.target.options.port is not None for h in histories)
+        else pod.resolver.search
+    )
     tried = {m.name.lower() for h in histories for m in messages_of(h.outcomes[0])}
     # A walk goes through all of them before it gives up, whether or not the run wrote them down.
     tried |= {name} | ({f"{name}.{domain.lower()}" for domain in search} if not rooted else set())

@@ -10,13 +10,12 @@ from agent.diagnosis.rules.nameservers import messages_of
 from agent.diagnosis.rules.reading import (
     UNANSWERED,
     all_seen,
-    asks_one_nameserver,
     ended_at,
     failing_since,
-    lookup_failed,
     names,
     settled,
     some,
+    sought,
 )
 from agent.diagnosis.rules.standing import Way
 from agent.diagnosis.snapshot import History
@@ -42,7 +41,7 @@ def unanswered(case: Case) -> list[History]:
     return [
         h
         for h in case.unexplained
-        if lookup_failed(h)
+        if case.lookup_failed(h)
         and h.outcomes[0].failure is not None
         and h.outcomes[0].failure.reason in UNANSWERED
         and not any(message.answered for message in messages_of(h.outcomes[0]))
@@ -113,7 +112,7 @@ def nameserver_down(case: Case) -> Iterator[Verdict]:
     alive = [server for server in nameservers.alive if server not in dead]
     if not dead or not alive:
         return
-    failing = [h for h in case.unexplained if _ran_out_of_time_by(h, dead)]
+    failing = [h for h in case.unexplained if _ran_out_of_time_by(h, dead, case)]
     working = [h for h in case.unremarked if _met(h.outcomes[0], dead) or _surveyed(h.outcomes[0], dead)]
     if not failing and not working:
         return
@@ -147,9 +146,9 @@ def nameserver_down(case: Case) -> Iterator[Verdict]:
     )
 
 
-def _ran_out_of_time_by(history: History, dead: Sequence[str]) -> bool:
+def _ran_out_of_time_by(history: History, dead: Sequence[str], case: Case) -> bool:
     last = history.outcomes[0]
-    if not lookup_failed(history) or last.failure is None or last.failure.reason not in UNANSWERED:
+    if not case.lookup_failed(history) or last.failure is None or last.failure.reason not in UNANSWERED:
         return False
     return _met(last, dead) or Fact.DNS_ATTEMPTS not in last.facts
 
@@ -202,7 +201,7 @@ def _failing(case: Case, found: Sequence[History], reason: Reason) -> Verdict:
         }[reason]
     )
     others = case.nameservers.resolved_at >= min(h.outcomes[0].started_at for h in found)
-    asked = sorted({name for h in found if (name := _sought(h)) is not None})
+    asked = sorted({name for h in found if (name := sought(h.target)) is not None})
     sources = sorted({m.server for h in found for m in messages_of(h.outcomes[0]) if m.rcode in said.split(" and ")})
     who = some(sources) if sources else "The nameservers"
     verb = "answers" if len(sources) == 1 else "answer"
@@ -249,10 +248,36 @@ def _agrees(case: Case, said: str) -> bool:
     return any(answer.rcode in codes for _, answer in case.snapshot.asked(Lookup))
 
 
-def _sought(history: History) -> str | None:
-    """The name of a target in full, as it was looked up, or as it is configured."""
-    name = getattr(history.target.options, "query", None) or history.target.options.host
-    return str(name) if name else None
+# --- they answer others ----------------------------------------------------------------------------------------------
+
+
+def silent_for_some(case: Case) -> Iterator[Verdict]:
+    """No nameserver answers for these names, and for others they do, also since then."""
+    found = unanswered(case)
+    if not found:
+        return
+    asked = sorted({name for h in found if (name := sought(h.target)) is not None})
+    again = any(h.failures_in_a_row > 1 for h in found)
+    reading = (
+        "consistent with the servers they forward these names to being silent"
+        if again
+        else "consistent with lost messages, or with the servers they forward these names to being silent"
+    )
+    yield Verdict(
+        cause=Cause.DNS_FAILING,
+        confidence=Confidence.MEDIUM if again else Confidence.LOW,
+        targets=names(found),
+        summary=f"The nameservers leave {some(asked) or some(names(found))} without an answer, and answer for other "
+        f"names: "
+        f"{reading}.",
+        evidence=(
+            *(f"nameserver {server} answers other questions" for server in case.nameservers.alive[:3]),
+            *all_seen(found, 4),
+        ),
+        advice="Look at the nameserver's own view: `kubectl -n kube-system logs -l k8s-app=kube-dns` (timeouts toward "
+        "its "
+        "forwarders) and the `forward` lines of `kubectl -n kube-system get configmap coredns -o yaml`.",
+    )
 
 
 # --- what to ask -----------------------------------------------------------------------------------------------------
@@ -261,12 +286,14 @@ def _sought(history: History) -> str | None:
 def planner(case: Case) -> Iterator[Wanted]:
     """Each nameserver in turn, over TCP where it is silent; and whether anything else answers."""
     silent = [
-        h for h in case.unexplained if lookup_failed(h) and h.failure is not None and h.failure.reason in UNANSWERED
+        h
+        for h in case.unexplained
+        if case.lookup_failed(h) and h.failure is not None and h.failure.reason in UNANSWERED
     ]
     broken = [
         h
         for h in case.unexplained
-        if lookup_failed(h) and h.failure is not None and h.failure.reason in _SAYS_IT_FAILED
+        if case.lookup_failed(h) and h.failure is not None and h.failure.reason in _SAYS_IT_FAILED
     ]
     if silent:
         targets = names(silent)
@@ -290,8 +317,9 @@ def _full_name(history: History, case: Case) -> str | None:
     """A name this target asks for, in full."""
     if history.outcomes[0].facts.get(Fact.PROXY) is not None:
         return None  # it asked for the name of the proxy
-    written = _sought(history)
-    if written is None or asks_one_nameserver(history.target) or ip_address(written) is not None:
+    written = sought(history.target)
+    asks_one = history.target.type == "dns" and history.target.options.port is not None
+    if written is None or asks_one or ip_address(written) is not None:
         return None
     plain = written.removesuffix(".")
     asked = (m.name for m in messages_of(history.outcomes[0]) if m.name.partition(".")[0] == plain.partition(".")[0])

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agent.diagnosis.experiment import Looked, Lookup
-from agent.diagnosis.rules.reading import asks_one_nameserver, endpoint, literal
+from agent.diagnosis.rules.reading import endpoint, own_nameserver
 from agent.diagnosis.snapshot import History, Snapshot
 from agent.model import Fact, Outcome, Phase, Reason
 
@@ -37,6 +37,7 @@ class Nameservers:
     """Those of resolv.conf, as seen by everything that asked them lately."""
 
     def __init__(self, snapshot: Snapshot) -> None:
+        self._nameservers = snapshot.pod.resolver.nameservers
         self._messages: dict[str, list[Message]] = {}
         self.resolved_at = float("-inf")
         """When the newest lookup began that found addresses, whoever gave them."""
@@ -48,13 +49,13 @@ class Nameservers:
                 self._take(_asked(experiment.started_at, experiment.question, experiment.answer))
         for messages in self._messages.values():
             messages.sort()
-        self.known = tuple(dict.fromkeys((*snapshot.pod.resolver.nameservers, *sorted(self._messages))))
+        self.known = tuple(dict.fromkeys((*self._nameservers, *sorted(self._messages))))
         """IP addresses: those of resolv.conf, in its order, then those that targets with a resolv.conf of their own
         asked."""
 
     def _read(self, history: History, outcome: Outcome) -> None:
-        if asks_one_nameserver(history.target) and literal(history.target) is not None:
-            return  # that nameserver is a host like any other
+        if own_nameserver(history.target, self._nameservers) is not None:
+            return
         for message in messages_of(outcome):
             self._take(message)
         resolved = Phase.RESOLVE in outcome.phases and Fact.HOSTS_FILE not in outcome.facts

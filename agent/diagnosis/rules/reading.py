@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from agent.diagnosis.snapshot import History
@@ -53,9 +53,18 @@ def literal(target: Target[Any]) -> str | None:
     return host if host is not None and ip_address(host) is not None else None
 
 
-def asks_one_nameserver(target: Target[Any]) -> bool:
-    """A dns target with a nameserver of its own, which is its host."""
-    return target.type == "dns" and target.options.port is not None
+def sought(target: Target[Any]) -> str | None:
+    """The name that is looked up for a target, as it is configured."""
+    name: str | None = target.options.query if target.type == "dns" else target.options.host
+    return name
+
+
+def own_nameserver(target: Target[Any], nameservers: Collection[str]) -> str | None:
+    """The nameserver a dns target asks that is none of resolv.conf's: to the network, a host like any other."""
+    if target.type != "dns" or target.options.port is None:
+        return None
+    ip = literal(target)
+    return ip if ip not in nameservers else None
 
 
 def direct(outcome: Outcome) -> bool:
@@ -72,13 +81,12 @@ def within_pod(history: History) -> bool:
     return address is not None and address.is_loopback
 
 
-def lookup_failed(history: History) -> bool:
+def lookup_failed(history: History, nameservers: Collection[str]) -> bool:
     """Whether it failed to look a name up by the nameservers of resolv.conf, be it the name of its proxy."""
     failure = history.failure
     if failure is None or failure.phase is not Phase.RESOLVE:
         return False
-    # A nameserver of the target's own is its host. Where that is a name, looking it up comes first.
-    return not (asks_one_nameserver(history.target) and literal(history.target) is not None)
+    return own_nameserver(history.target, nameservers) is None
 
 
 def names(histories: Iterable[History]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from agent.diagnosis.rules.reading import (
     direct,
     ended_at,
     failing_since,
-    lookup_failed,
+    literal,
     names,
     settled,
     some,
@@ -49,7 +49,7 @@ def network_down(case: Case) -> Iterator[Verdict]:
     api = case.standings.kubernetes_api(since)
     if api not in {None, *_UNHEARD}:
         return
-    lookups = [h for h in found if lookup_failed(h)]
+    lookups = [h for h in found if case.lookup_failed(h)]
     if case.nameservers.answered_since(since) or (lookups and answered_meanwhile(case, lookups)):
         return
     dead = [s for s in case.standings.all if s.way in _UNHEARD]
@@ -94,7 +94,7 @@ def _unheard(history: History, case: Case) -> bool:
     failure = history.failure
     if failure is None:
         return False
-    if lookup_failed(history):
+    if case.lookup_failed(history):
         return failure.reason in UNANSWERED
     if failure.phase is Phase.CONNECT and not direct(history.outcomes[0]):
         return failure.reason in {Reason.TIMEOUT, Reason.UNREACHABLE, Reason.DENIED}
@@ -142,7 +142,7 @@ def egress_blocked(case: Case) -> Iterator[Verdict]:
         if len(_hosts(found)) < 2 or others:  # noqa: PLR2004 - one host alone says nothing about a scope
             return
     elif not inside and api in _UNHEARD and all(s.way in _UNHEARD for s in others):
-        rest = [s for s in others if s.history in case.unexplained]
+        rest = [s for s in others if case.is_open(s.name)]
         yield _all_but_names([*found, *rest], case)
         return
     proxied = [h.name for h in case.snapshot.working if not direct(h.outcomes[0])]
@@ -239,7 +239,7 @@ def private_unreachable(case: Case) -> Iterator[Verdict]:
     answering = {_network(s) for s in private if not s.barred}
     groups: dict[str, list[Standing]] = {}
     for standing in private:
-        if standing.barred and standing.history in case.unexplained and _network(standing) not in answering:
+        if standing.barred and case.is_open(standing.name) and _network(standing) not in answering:
             groups.setdefault(_network(standing), []).append(standing)
     for network, found in groups.items():
         histories = [s.history for s in found]
@@ -248,7 +248,7 @@ def private_unreachable(case: Case) -> Iterator[Verdict]:
         if not elsewhere and not answering and api is not Way.ANSWERS and not case.nameservers.answered_since(since):
             continue
         several = len(_hosts(found)) > 1
-        if not several and (answering or len(groups) > 1 or found[0].history.target.options.host == found[0].ip):
+        if not several and (answering or len(groups) > 1 or literal(found[0].history.target) is not None):
             continue  # one host of several private ones, or an address written down: see agent.diagnosis.rules.hosts
         yield _private(network, found, elsewhere or ["the Kubernetes API" if api is Way.ANSWERS else "the nameservers"])
 

@@ -11,12 +11,11 @@ from agent.diagnosis.experiment import Connect, Connected, LocalTables
 from agent.diagnosis.rules.reading import (
     UNANSWERED,
     Endpoint,
-    asks_one_nameserver,
     direct,
     ended_at,
     endpoint,
     failing_since,
-    literal,
+    own_nameserver,
     peer,
     within_pod,
 )
@@ -113,6 +112,10 @@ class Standings:
         self._pod = snapshot.pod
         found = (self._standing(history) for history in snapshot.histories)
         self.all = tuple(standing for standing in found if standing is not None)
+        self.own = tuple(
+            s for h in snapshot.histories if within_pod(h) and (s := self._standing(h, own=True)) is not None
+        )
+        """The same for what never leaves the pod, and says nothing about the network."""
         self._by_name: Mapping[str, Standing] = {standing.name: standing for standing in self.all}
         tables = [e for e in snapshot.experiments if isinstance(e.answer, LocalTables)]
         newest = max(tables, key=lambda e: (e.started_at, repr(e.answer)), default=None)
@@ -138,13 +141,15 @@ class Standings:
         api = self._pod.kubernetes_api
         return self.way(*api, since) if api is not None else None
 
-    def _standing(self, history: History) -> Standing | None:
+    def _standing(self, history: History, *, own: bool = False) -> Standing | None:
         last = history.last
-        if last is None or history.target.negative or not direct(last) or within_pod(history):
+        if last is None or history.target.negative or not direct(last) or within_pod(history) is not own:
             return None
         way = self._by_run(history)
         if way is None:
             return None
+        if own and way is Way.REFUSED:
+            way = Way.CLOSED  # no filter is between a pod and itself
         tried = peer(history)
         scope = self._scope(history, tried)
         _, alive = attempts(history)
@@ -154,23 +159,29 @@ class Standings:
         standing = Standing(history=history, scope=scope, endpoint=tried, way=way, at=ended_at(last))
         return self._with_experiment(standing, last)
 
-    @staticmethod
-    def _by_run(history: History) -> Way | None:
+    def _by_run(self, history: History) -> Way | None:
         failure = history.failure
-        asks_nameserver = asks_one_nameserver(history.target) and literal(history.target) is not None
-        if history.target.type == "dns" and not asks_nameserver:
-            return None  # the nameservers of resolv.conf are looked at elsewhere
+        if history.target.type == "dns":
+            return self._by_own_nameserver(history)
         if failure is None:
             return Way.ANSWERS
-        if failure.reason is Reason.INTERNAL:
+        if failure.reason is Reason.INTERNAL or failure.phase is Phase.RESOLVE:
             return None
-        if failure.phase is Phase.RESOLVE:
-            if not asks_nameserver:
-                return None
-            return _BY_REASON[failure.reason] if failure.reason in UNANSWERED else Way.ANSWERS
         if failure.phase is Phase.CONNECT:
             return _BY_REASON.get(failure.reason)
         return None if failure.phase is Phase.TLS and Phase.TLS not in history.outcomes[0].phases else Way.ANSWERS
+
+    def _by_own_nameserver(self, history: History) -> Way | None:
+        """Those of resolv.conf are looked at elsewhere."""
+        failure = history.failure
+        if own_nameserver(history.target, self._pod.resolver.nameservers) is None:
+            return None
+        if failure is None or failure.phase is not Phase.RESOLVE:
+            return Way.ANSWERS
+        if failure.reason not in UNANSWERED:
+            return Way.ANSWERS if failure.reason is not Reason.INTERNAL else None
+        # Over UDP a port that nobody has open is an ICMP message too.
+        return Way.REFUSED if failure.reason is Reason.UNREACHABLE else _BY_REASON[failure.reason]
 
     def _with_experiment(self, standing: Standing, last: Outcome) -> Standing:
         """What a connection found after the run, or what it tells more about the way the run failed."""
