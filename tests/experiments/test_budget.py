@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.experiments import Budget
@@ -18,6 +18,7 @@ def test_a_pod_has_its_number() -> None:
     assert [budget.take(at * 1000.0) for at in range(5)] == [True, True, True, False, False]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.floats(0, 20), max_size=200),
     st.integers(1, 10),

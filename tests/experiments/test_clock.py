@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -198,6 +198,7 @@ async def test_what_speaks_something_else_is_not_asked(kind: str, keys: dict[str
 NEAR_A_DATE = st.text("MonTueDec 0123456789:,+-()GMTUT\t", max_size=60)
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(max_size=60), NEAR_A_DATE), st.one_of(st.text(max_size=10), NEAR_A_DATE))
 def test_no_header_raises(date: str, age: str) -> None:
     head = Head(200, "OK", "1.1", CIMultiDictProxy(CIMultiDict({"Date": date, "Age": age})))
