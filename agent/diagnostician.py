@@ -187,7 +187,9 @@ class Diagnostician:
         return Snapshot(
             at=self._wall_clock(),
             pod=self._pod,
-            histories=tuple(History(status.target, status.recent) for status in self._status.statuses()),
+            histories=tuple(
+                History(status.target, status.recent, status.earlier_failures) for status in self._status.statuses()
+            ),
             experiments=self._experiments(),
             event_loop_lag_seconds=self._starvation.lag.recent_seconds(),
             throttled_share=self._starvation.throttled_share(),

@@ -26,8 +26,13 @@ class Status:
     """Unix time of the first outcome of the present success or failure."""
     recent: tuple[Outcome, ...]
     """The newest first, `last` included."""
-    failures: tuple[Outcome, ...]
-    """Every failure still remembered, the newest first."""
+    earlier_failures: tuple[Outcome, ...]
+    """Failures remembered beyond those, the newest first."""
+
+    @property
+    def failures(self) -> tuple[Outcome, ...]:
+        """Every failure still remembered, the newest first."""
+        return (*(outcome for outcome in self.recent if not outcome.success), *self.earlier_failures)
 
 
 class _Memory:
@@ -58,7 +63,7 @@ class _Memory:
             last=recent[0] if recent else None,
             since=self.since,
             recent=recent,
-            failures=(*(outcome for outcome in recent if not outcome.success), *reversed(self.expired)),
+            earlier_failures=tuple(reversed(self.expired)),
         )
 
 
