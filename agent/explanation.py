@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -16,8 +15,6 @@ NARROWEST = 40
 _INDENT = 2
 _HEADING = 10
 """From the indent to the text behind a heading."""
-_NO_BREAK = "\ue000"
-"""Stands for a space inside a command, at which no line is broken."""
 
 
 class Tone(Enum):
@@ -46,7 +43,7 @@ def as_text(document: Mapping[str, Any], *, width: int, wording: Wording) -> str
 
 
 def verdict_lines(verdicts: Iterable[Mapping[str, Any]], *, width: int, wording: Wording) -> Iterator[Line]:
-    """Every verdict, an empty line before each: cause, confidence and sentence first."""
+    """Every verdict, an empty line before each: cause, confidence and sentence first. A log has no evidence."""
     for verdict in verdicts:
         yield Line("")
         yield from _verdict(verdict, max(width, NARROWEST), wording)
@@ -56,11 +53,9 @@ def _verdict(verdict: Mapping[str, Any], width: int, wording: Wording) -> Iterat
     title = f"{verdict['cause']} ({verdict['confidence']} confidence): {verdict['summary']}"
     for text in _wrapped(wording(title), width):
         yield Line(text, Tone.BAD)
-    targets = [wording(name) for name in verdict["targets"]]
-    if targets:
-        yield from _part("targets", [", ".join(targets)], width)
-    if verdict["evidence"]:
-        yield from _part("evidence", [wording(f"- {sentence}") for sentence in verdict["evidence"]], width, hanging=2)
+    yield from _part("targets", [wording(", ".join(verdict["targets"]))], width)
+    evidence = [wording(f"- {sentence}") for sentence in verdict.get("evidence", ())]
+    yield from _part("evidence", evidence, width, hanging=2)
     paragraphs = [wording(paragraph) for paragraph in verdict["advice"].splitlines()]
     yield from _part("next", paragraphs, width)
     yield from _part("runbook", [wording(verdict["runbook"])], width)
@@ -77,14 +72,28 @@ def _part(heading: str, paragraphs: Sequence[str], width: int, *, hanging: int =
 
 
 def _wrapped(paragraph: str, width: int, hanging: int = 0) -> list[str]:
-    """A paragraph as lines. What stands between backticks is a command: it is not broken where it fits a line."""
+    """A paragraph as lines.
 
-    def kept(command: re.Match[str]) -> str:
-        return command[0].replace(" ", _NO_BREAK) if len(command[0]) <= width - hanging else command[0]
+    What stands between backticks is a command: a line end inside would spoil it for pasting, so that one too long for
+    any line sticks out. A longer word is broken anywhere.
+    """
+    lines: list[str] = []
+    line = ""
+    for word in _words(paragraph, width - hanging):
+        if line and len(line) + 1 + len(word) > width:
+            lines.append(line)
+            line = " " * hanging + word
+        else:
+            line = f"{line} {word}" if line else word
+    return [*lines, line] if line else lines
 
-    joined = re.sub(r"`[^`]*`", kept, paragraph)
-    lines = textwrap.wrap(joined, width, subsequent_indent=" " * hanging, break_on_hyphens=False)
-    return [line.replace(_NO_BREAK, " ") for line in lines]
+
+def _words(paragraph: str, width: int) -> Iterator[str]:
+    for word in re.findall(r"(?:`[^`]*`|[^\s`]|`)+", paragraph):
+        if "`" in word:
+            yield word
+        else:
+            yield from (word[start : start + width] for start in range(0, len(word), width))
 
 
 def _heading(document: Mapping[str, Any], width: int, wording: Wording) -> Iterator[Line]:

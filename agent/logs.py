@@ -17,9 +17,13 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from agent.config.sections import LogFormat, LogLevel, LogOptions
+from agent.explanation import verdict_lines
+from agent.wording import Wording
 
 PIECE_BYTES = select.PIPE_BUF
 """A pipe that has room at all has room for this much (pipe(7))."""
+VERDICT_WIDTH = 100
+"""Columns, where verdicts are written for people."""
 PATIENCE_SECONDS = 0.05
 """How long an event may wait for a reader that was quick enough so far: less than what counts as starvation."""
 
@@ -83,7 +87,7 @@ def configure(options: LogOptions, stream: TextIO | None = None) -> None:
             pad_event_to=24,
             exception_formatter=structlog.dev.plain_traceback,
         )
-        render = [console]
+        render = [_in_words, console]
     else:
         render = [
             _traceback,
@@ -131,6 +135,14 @@ def _what_first(_: object, __: str, event: EventDict) -> EventDict:
     """When, how bad and what before the rest: lines are read by people, too."""
     first = {key: event[key] for key in ("timestamp", "level", "event") if key in event}
     return {**first, **event}
+
+
+def _in_words(_: object, __: str, event: EventDict) -> EventDict:
+    """Verdicts below the line of their event, as people read them, and not as a long value in it."""
+    verdicts = event.pop("verdicts", ())
+    lines = verdict_lines(verdicts, width=VERDICT_WIDTH, wording=Wording(ascii_only=False))
+    text = "\n".join(line.text for line in lines)
+    return {**event, "stack": text} if text else event
 
 
 _LEVELS = {

@@ -22,8 +22,8 @@ from typing import Any
 import pytest
 
 from agent.check import facts
-from agent.wording import Wording, count, period, seconds, size
 from agent.model import Fact, Phase
+from agent.wording import Wording, count, period, seconds, size
 from tests.lab.certificates import Certificate, Certificates
 from tests.lab.command import PATIENCE_SECONDS, REPOSITORY, finished, netprobe, started
 from tests.lab.http_servers import HttpServer, Received, redirect
@@ -206,6 +206,57 @@ async def test_json_is_version_1_in_the_order_given() -> None:
     assert fine_outcome["facts"]["address"] == fine.address
 
 
+VERDICT_KEYS = ("cause", "confidence", "targets", "summary", "evidence", "advice", "runbook")
+
+
+async def test_json_says_why(tmp_path: Path) -> None:
+    """Every failing target in one verdict; what was asked to find out is no outcome."""
+    async with echoing() as fine:
+        port = refusing_port()
+        failing = await netprobe("check", "--output", "json", f"tcp://127.0.0.1:{port}", f"tcp://{fine.address}")
+        healthy = await netprobe("check", "--output", "json", f"tcp://{fine.address}")
+    diagnosis = json.loads(failing.stdout)["diagnosis"]
+    assert list(diagnosis) == ["healthy", "verdicts", "experiments"]
+    assert diagnosis["healthy"] is False
+    (verdict,) = diagnosis["verdicts"]
+    assert tuple(verdict) == VERDICT_KEYS
+    assert verdict["targets"] == [f"tcp://127.0.0.1:{port}"]
+    assert verdict["runbook"] == f"docs/runbook.md#{verdict['cause']}"
+    assert len(json.loads(failing.stdout)["outcomes"]) == 2
+    assert json.loads(healthy.stdout)["diagnosis"] == {"healthy": True, "verdicts": [], "experiments": []}
+
+
+async def test_nothing_more_is_asked_where_the_configuration_says_so(tmp_path: Path) -> None:
+    """A verdict there is all the same."""
+    async with silent() as server:
+        target = stuck(server, timeout="300ms")
+        asked = await netprobe("check", "--output", "json", "--config", config(tmp_path, target))
+        with_experiments = server.connections
+        path = config(tmp_path, target, diagnosis={"experiments": False})
+        quiet = await netprobe("check", "--output", "json", "--config", path)
+    assert server.connections - with_experiments == 1
+    assert json.loads(quiet.stdout)["diagnosis"]["experiments"] == []
+    assert json.loads(quiet.stdout)["diagnosis"]["healthy"] is False
+    assert json.loads(asked.stdout)["diagnosis"]["healthy"] is False
+
+
+async def test_the_table_ends_with_why_and_what_to_do(tmp_path: Path, certificates: Certificates) -> None:
+    async with silent(tls=certificates.expired.server_context()) as server:
+        done = await netprobe("check", "--config", config(tmp_path, over_tls(server, certificates)), env=WIDE)
+    empty, verdict, targets, *others, before_last, last = done.lines[done.lines.index("") :]
+    assert (empty, before_last, last) == ("", "", "0 of 1 target is fine")
+    assert verdict.startswith("tls_certificate (medium confidence): ")  # one run is one outcome
+    assert targets == "  targets   secure"
+    assert [line.split()[0] for line in others if line[2] != " "] == ["evidence", "next", "runbook"]
+    assert others[-1] == "  runbook   docs/runbook.md#tls_certificate"
+
+
+async def test_the_table_says_nothing_more_where_all_is_well() -> None:
+    async with echoing() as server:
+        done = await netprobe("check", f"tcp://{server.address}")
+    assert [line for line in done.lines if "confidence" in line or "runbook" in line] == []
+
+
 def test_the_documentation_shows_what_is_printed() -> None:
     """The samples were made by a real run; their form is that of today."""
     text = (REPOSITORY / "docs" / "check.md").read_text(encoding="utf-8")
@@ -261,7 +312,7 @@ async def test_no_line_is_longer_than_the_terminal_is_wide(
     async with silent(tls=certificates.expired.server_context()) as server:
         path = config(tmp_path, over_tls(server, certificates, name))
         done = await netprobe("check", "--config", path, env={"COLUMNS": str(columns)})
-    assert max(len(line) for line in done.lines) <= columns
+    assert max(len(line) for line in done.lines if "`" not in line) <= columns  # a command is left whole
     assert not any(line != line.rstrip() for line in done.lines)
     column = "".join(line[6:].split("  ")[0].strip() for line in done.lines[1:])
     assert name in column

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -108,7 +109,8 @@ async def test_exit_code_1_and_the_verdict_first_where_something_is_wrong(tmp_pa
     first, empty, heading = done.lines[:3]
     assert first.startswith("1 verdict for ")
     assert empty == ""
-    assert heading.startswith(f"{verdict['cause']} ({verdict['confidence']} confidence): ")
+    # Between the two answers an experiment may have made it surer.
+    assert re.match(rf"{verdict['cause']} \((high|medium|low) confidence\): ", heading)
     assert "  targets   broker" in done.lines
     assert f"  runbook   docs/runbook.md#{verdict['cause']}" in done.lines
 
@@ -312,7 +314,9 @@ async def test_the_text_has_everything_a_verdict_says() -> None:
 async def test_lines_are_as_wide_as_the_terminal_and_not_wider_than_can_be_read(columns: int) -> None:
     async with serving(page()) as server:
         done = await explained(server.url(), COLUMNS=str(columns))
-    assert max(map(len, done.lines)) <= max(min(columns, 120), 40)
+    assert max(len(line) for line in done.lines if "`" not in line) <= max(min(columns, 120), 40)
+    # A line end inside a command would spoil it for pasting.
+    assert "`kubectl exec POD -c netprobe -- netprobe check dns:kubernetes.default`" in done.stdout
     joined = " ".join(" ".join(done.stdout.split()).replace("- ", "").split())
     assert "consistent with a policy that does not allow egress to port 53." in joined
 

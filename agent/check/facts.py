@@ -47,6 +47,8 @@ def _names(outcome: Outcome) -> Iterator[Remark]:
     if Fact.DNS_RCODE in facts:
         name = f" for {facts[Fact.DNS_NAME]}" if Fact.DNS_NAME in facts else ""
         yield Remark(f"{facts[Fact.DNS_SERVER].removesuffix(':53')} answered {facts[Fact.DNS_RCODE]}{name}")
+    if facts.get(Fact.HOSTS_FILE):
+        yield Remark("addresses from the hosts file")
     if facts.get(Fact.DNS_ANSWERS):
         yield Remark(_some(facts[Fact.DNS_ANSWERS]))
     if Fact.DNS_TTL_SECONDS in facts:

@@ -109,16 +109,18 @@ def _introduction(agent: Agent, servers: World, config: Config, path: Path) -> s
     return f"""
 netprobe watches {len(config.targets)} targets. Every {every} seconds something breaks, for {LASTS_SECONDS:g} seconds.
 
-  {agent.url}/targets    what the agent knows about each of them
-  {agent.url}/metrics    what Prometheus reads
+  {agent.url}/targets                  what the agent knows about each of them
+  {agent.url}/diagnosis?format=text    why some of them fail
+  {agent.url}/metrics                  what Prometheus reads
 
 In another terminal, ask for yourself:
 
+  {_this_command()} explain --url {agent.url}
   {_this_command()} check --config {shlex.quote(str(path))}
   curl -s {agent.url}/metrics | grep ^netprobe_probe_failures_total
 
 {"".join(f"{note}{chr(10)}" for note in notes)}\
-Below: what breaks and heals (---), and what the agent then says. Ctrl-C ends it."""
+Below: what breaks and heals (---), and what the agent then says of targets and causes. Ctrl-C ends it."""
 
 
 def _this_command() -> str:

@@ -63,8 +63,8 @@ class DiagnosisLog:
         if new is None:
             return
         fields = {
-            "causes": list(new.causes),
-            "before": sorted(self._told),
+            "causes": [cause.value for cause in new.causes],
+            "before": sorted(cause.value for cause in self._told),
             "before_held_seconds": self._held(),
             "verdicts": [_brief(verdict) for verdict in new.as_dict()["verdicts"]],
         }
