@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from agent.config.scope import is_private_address
 from agent.model import Role, Target
+from agent.networks import ip_address, is_private
 
 _GIVEN_ADDRESSES = frozenset({Role.NAMESERVER, Role.KUBERNETES_API})
 """What a pod knows by its address and by nothing else: resolv.conf and the environment name it so."""
@@ -35,5 +35,6 @@ def hardcoded_addresses(targets: Iterable[Target[Any]]) -> Iterator[HardcodedAdd
         # A dns target names a nameserver, which has no other name.
         if target.type == "dns" or target.role in _GIVEN_ADDRESSES or host is None:
             continue
-        if is_private_address(host):
+        address = ip_address(host)
+        if address is not None and is_private(address):
             yield HardcodedAddress(target, host)
