@@ -6,10 +6,13 @@ for its own scenario. NETPROBE_LAB_WORLDS says how many worlds there are.
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,11 +21,14 @@ import pytest
 from tests.lab import matrix
 from tests.lab.campaign import Campaign, interrupt
 from tests.lab.command import REPOSITORY
+from tests.lab.http_client import request
 from tests.lab.scenarios import every_scenario
 from tests.lab.scenarios.base import Scenario
-from tests.lab.world import World, leftovers
+from tests.lab.world import World, leftovers, places
 from tests.lab.world.agent import CONFIRM_INTERVAL_SECONDS, TIMEOUT_SECONDS
 from tests.lab.world.hosts import until
+from tests.lab.world.node import Refusal
+from tests.lab.world.sites import LARGE_BYTES
 
 SCENARIOS = every_scenario()
 
@@ -79,11 +85,17 @@ def test_the_lab_has_what_was_promised() -> None:
 # --- the world --------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def built() -> Iterator[World]:
+    with Campaign([]) as empty, World(empty.database) as one:
+        yield one
+
+
 @pytest.fixture
-def world() -> Iterator[World]:
-    """A world of the test's own, healthy."""
-    with Campaign([]) as empty, World(empty.database) as built:
-        yield built
+def world(built: World) -> Iterator[World]:
+    """A healthy world, healed afterwards."""
+    yield built
+    built.heal()
 
 
 def test_a_world_has_no_way_out(world: World) -> None:
@@ -117,7 +129,65 @@ def test_a_world_is_as_it_was_once_it_has_healed(world: World) -> None:
     with pytest.raises(AssertionError):
         world.check()
     world.heal()
-    world.check()
+
+
+@pytest.mark.parametrize(
+    ("how", "seen"),
+    [
+        ("port-unreachable", errno.ECONNREFUSED),
+        ("tcp-reset", errno.ECONNREFUSED),
+        ("admin-prohibited", errno.EHOSTUNREACH),
+        ("host-unreachable", errno.EHOSTUNREACH),
+        ("no-route", errno.ENETUNREACH),
+    ],
+)
+def test_a_packet_is_refused_as_asked_for(world: World, how: Refusal, seen: int) -> None:
+    with world.reject(places.API_IP, how=how):
+        assert world.hosts["pod"].call(_connect(places.API_IP, 443)) == seen
+    assert world.hosts["pod"].call(_connect(places.API_IP, 443)) == 0
+
+
+def test_a_policy_sees_the_pods_behind_a_service(world: World) -> None:
+    with world.reject("10.244.2.40", port=6379, how="tcp-reset"):
+        assert world.hosts["pod"].call(_connect("10.96.1.40", 6379)) == errno.ECONNREFUSED
+    with world.reject("10.96.1.40", port=6379, how="admin-prohibited"):
+        assert world.hosts["pod"].call(_connect("10.96.1.40", 6379)) == errno.EHOSTUNREACH
+        assert world.hosts["pod"].call(_connect("10.244.2.40", 6379)) == 0
+    with world.endpoints("broker"):
+        assert world.hosts["pod"].call(_connect("10.96.1.40", 6379)) == errno.ECONNREFUSED
+    assert world.hosts["pod"].call(_connect("10.96.1.40", 1234)) == errno.ECONNREFUSED
+
+
+def test_only_large_packets_get_lost(world: World) -> None:
+    small, large = "http://10.50.0.20/", "http://10.50.0.20/large"
+    with world.block_large_packets(places.WIKI_IP):
+        assert world.hosts["pod"].call(_page(small, 5.0)) == b"hello"
+        with pytest.raises(TimeoutError):
+            world.hosts["pod"].call(_page(large, 1.0))
+    assert len(world.hosts["pod"].call(_page(large, 5.0)) or b"") == LARGE_BYTES
+
+
+def test_a_slow_link_takes_longer(world: World) -> None:
+    with world.slow_link((places.API_IP, "10.244.2.40"), 0.2):
+        for ip, port in ((places.API_IP, 443), ("10.96.1.40", 6379)):
+            began = time.monotonic()
+            assert world.hosts["pod"].call(_connect(ip, port)) == 0
+            assert time.monotonic() - began >= 0.2, ip
+
+
+async def _connect(ip: str, port: int) -> int:
+    """The error number of a connection; 0 where it stands."""
+    try:
+        _, writer = await asyncio.open_connection(ip, port)
+    except OSError as error:
+        return error.errno or -1
+    writer.transport.abort()
+    return 0
+
+
+async def _page(url: str, seconds: float) -> bytes:
+    async with asyncio.timeout(seconds):
+        return (await request(url)).body
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
-import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +19,8 @@ from tests.lab.world.places import NAMES, NAMESERVER_PODS
 
 SCRIPTED_PODS = ("10.244.2.12", "10.244.2.13")
 """Where a scripted nameserver listens: its Service leads there instead of to knot."""
+
+_ANSWER_SECONDS = 0.2
 
 _KNOT = """
 server:
@@ -133,16 +134,17 @@ class Knot:
     def wait_until_ready(self) -> None:
         """Wait until it answers."""
         assert self._process is not None
-        self._process.until(lambda: self._host.inside(self._answers))
+        self._process.until(lambda: self._host.inside(lambda: answers(self._ip)))
 
     def reload(self) -> None:
         """Take the zone that has been written; a stopped server takes it when it starts."""
         if self._process is not None:
             self._host.run("knotc", "--blocking", "--socket", self._directory / "knot.sock", "zone-reload", ".")
 
-    def _answers(self) -> bool:
-        with suppress(OSError, socket.timeout):
-            question = dnslib.DNSRecord.question("kubernetes.default.svc.cluster.local")
-            answer = dnslib.DNSRecord.parse(question.send(self._ip, 53, timeout=0.2))
-            return bool(answer.rr)
-        return False
+
+def answers(ip: str) -> bool:
+    """Whether a nameserver there tells where the Kubernetes API is: asked from where the calling thread is."""
+    with suppress(OSError):
+        question = dnslib.DNSRecord.question("kubernetes.default.svc.cluster.local")
+        return bool(dnslib.DNSRecord.parse(question.send(ip, 53, timeout=_ANSWER_SECONDS)).rr)
+    return False

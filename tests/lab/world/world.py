@@ -12,6 +12,7 @@ import ssl
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -23,7 +24,7 @@ from tests.lab.nameservers import Script
 from tests.lab.world import leftovers, places, servers, wiring
 from tests.lab.world.agent import Agent
 from tests.lab.world.change import Change
-from tests.lab.world.names import Names
+from tests.lab.world.names import Names, answers
 from tests.lab.world.node import Node, Protocol, Refusal, Where, both_ways, from_pod, networks
 from tests.lab.world.relay import delaying
 from tests.lab.world.servers import Database, Listeners, Redis, Startable
@@ -404,7 +405,9 @@ class World:
             (places.WAREHOUSE_IP, "5432"),
         ]
         reached = [address for address in addresses if address[0] != "10.96.1.90"]
-        refusals = [text for text in self.hosts["pod"].call(_connect_to_all(reached)) if text]
+        pod = self.hosts["pod"]
+        refusals = [text for text in pod.call(_connect_to_all(reached)) if text]
+        refusals += [ip for ip in places.NAMESERVER_SERVICES if not pod.inside(partial(answers, ip))]
         assert not refusals, f"expected every server of {self.name} to answer the pod: {refusals}"
 
     def _configuration(self) -> dict[str, frozenset[str]]:
