@@ -188,7 +188,8 @@ class Diagnostician:
             at=self._wall_clock(),
             pod=self._pod,
             histories=tuple(
-                History(status.target, status.recent, status.earlier_failures) for status in self._status.statuses()
+                History(status.target, status.recent, status.earlier_failures, status.first)
+                for status in self._status.statuses()
             ),
             experiments=self._experiments(),
             event_loop_lag_seconds=self._starvation.lag.recent_seconds(),

@@ -48,6 +48,8 @@ class History:
     """The newest first; none before the first run has ended."""
     earlier_failures: tuple[Outcome, ...] = ()
     """Those that are remembered beyond these, the newest first."""
+    first: Outcome | None = None
+    """The very first one, where it is remembered."""
 
     @property
     def name(self) -> str:

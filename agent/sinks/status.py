@@ -28,6 +28,8 @@ class Status:
     """The newest first, `last` included."""
     earlier_failures: tuple[Outcome, ...]
     """Failures remembered beyond those, the newest first."""
+    first: Outcome | None
+    """The very first one."""
 
     @property
     def failures(self) -> tuple[Outcome, ...]:
@@ -38,15 +40,18 @@ class Status:
 class _Memory:
     """What is kept about one target."""
 
-    __slots__ = ("expired", "recent", "since", "target")
+    __slots__ = ("expired", "first", "recent", "since", "target")
 
     def __init__(self, target: Target[Any]) -> None:
         self.target = target
         self.since: float | None = None
+        self.first: Outcome | None = None
         self.recent: deque[Outcome] = deque()
         self.expired: deque[Outcome] = deque(maxlen=EXPIRED_FAILURES)
 
     def take(self, outcome: Outcome) -> None:
+        if self.first is None:
+            self.first = outcome
         if not self.recent or self.recent[-1].success != outcome.success:
             self.since = outcome.started_at
         self.recent.append(outcome)
@@ -64,6 +69,7 @@ class _Memory:
             since=self.since,
             recent=recent,
             earlier_failures=tuple(reversed(self.expired)),
+            first=self.first,
         )
 
 

@@ -45,6 +45,8 @@ def packet_loss(case: Case) -> Iterator[Verdict]:
     if not steps or _moments(at for at, _ in late) < _MOMENTS:
         return
     lossy = {o.target.name for _, o in late}
+    if len(lossy) == 1 and any(_flaps(h) for h in case.snapshot.histories if h.name in lossy):
+        return  # whose connections are late where the silence ends
     failing = [h for h in case.unexplained if _by_chance(h)]
     shown = {h.name for h in failing} | {h.name for h in case.unremarked if h.name in lossy}
     found = [h for h in case.snapshot.histories if h.name in shown]
@@ -238,21 +240,13 @@ def network_not_ready(case: Case) -> Iterator[Verdict]:
 def _late_start(group: Sequence[History], case: Case) -> Verdict | None:
     started = case.snapshot.pod.started_at
     unremarked = set(names(case.unremarked))
-    failures = [
-        o
-        for h in group
-        for o in (*h.outcomes, *h.earlier_failures)
-        if o.failure is not None and started <= o.started_at < started + _FIRST_SECONDS and _in_network(o)
-    ]
-    found = [h for h in group if h.name in unremarked and any(o.target.name == h.name for o in failures)]
+    found = [h for h in group if h.name in unremarked and _began_badly(h, started)]
     if len(found) < _SEVERAL:
         return None
+    failures = [o for h in found for o in (*h.outcomes, *h.earlier_failures) if o.failure is not None]
     last = max(o.started_at for o in failures)
-    before = [o for h in group for o in h.outcomes if o.started_at <= last]
-    before_failed = [o for o in before if o.failure is not None]
-    after_failed = [h for h in group if any(o.failure is not None and o.started_at > last for o in h.outcomes)]
-    early = [h for h in group if any(o.started_at <= last for o in (*h.outcomes, *h.earlier_failures))]
-    if after_failed or len(before_failed) < _NEARLY_ALL * len(before) or len(found) < _NEARLY_ALL * len(early):
+    asked = [h for h in group if _first(h).started_at <= last]
+    if len(found) < _NEARLY_ALL * len(asked):
         return None
     until = max(ended_at(o) for o in failures) - started
     how = sorted({f"{o.failure.phase}/{o.failure.reason}" for o in failures if o.failure is not None})
@@ -261,21 +255,29 @@ def _late_start(group: Sequence[History], case: Case) -> Verdict | None:
         confidence=Confidence.HIGH if len(found) > _SEVERAL else Confidence.MEDIUM,
         targets=names(found),
         summary=f"The network was not ready when this pod started: for the first {seconds(until)} "
-        f"{count(len(found), 'target')} "
-        "failed together, and all is well since.",
+        f"{count(len(found), 'target')} failed together, and all is well since.",
         evidence=(
-            (
-                f"{count(len(failures), 'run')} failed with {some(how)}, the last of them {seconds(last - started)} "
-                f"after "
-                f"the start"
-            ),
-            f"of {count(len(group), 'target')} that were asked, {len(found)} failed at first",
+            f"{count(len(failures), 'run')} failed with {some(how)}, the last of them {seconds(last - started)} after "
+            "the start",
+            f"of {count(len(asked), 'target')} asked by then, {len(found)} failed from the first run on",
         ),
-        advice="A task that connects at once fails though nothing is wrong: give it retries, or start it once "
-        "netprobe is ready "
-        "(as a native sidecar with a startupProbe on /startupz). Network policies and routes of new pods are "
-        "programmed "
-        "late on busy nodes: the CNI's logs show how late.",
+        advice="A task that connects at once fails though nothing is wrong: give it retries, or start it once netprobe is "
+        "ready (as a native sidecar with a startupProbe on /startupz). Network policies and routes of new pods are "
+        "programmed late on busy nodes: the CNI's logs show how late.",
+    )
+
+
+def _first(history: History) -> Outcome:
+    return history.first or history.outcomes[-1]
+
+
+def _began_badly(history: History, started_at: float) -> bool:
+    """Whether it failed in the network from its first run on, for a while, and never since."""
+    failures = [o for o in (*history.outcomes, *history.earlier_failures) if o.failure is not None]
+    return (
+        not _first(history).success
+        and history.changes <= 1
+        and all(_in_network(o) and started_at <= o.started_at < started_at + _FIRST_SECONDS for o in failures)
     )
 
 
