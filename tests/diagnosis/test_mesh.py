@@ -16,6 +16,7 @@ WEB = http("web", "http://web/", scope=Scope.CLUSTER)
 DATABASE = postgres("database", "postgresql://probe@internal-database:5432/app")
 WAREHOUSE = postgres("warehouse", "postgresql://probe@10.50.0.20:5432/app", scope=Scope.PRIVATE)
 BROKER = tcp("broker", "broker:6379")
+OUT_OF_REACH = tcp("metadata", "metadata:5432", negative=True)
 
 ISTIO = Mesh("istio", True, "127.0.0.1:15021/healthz/ready: 200")
 NOT_READY = Mesh("istio", False, "127.0.0.1:15021/healthz/ready: 503")
@@ -159,6 +160,10 @@ NO_UPSTREAM: dict[str, tuple[Snapshot, Said]] = {
         snapshot(failing(API, "tls/closed"), working(WEB), experiments=[mesh(NONE), experiment(FAR, GONE, "api")]),
         {("tls_protocol", "low", ("api",))},
     ),
+    "a target that must not be reachable, tried by a connection alone": (
+        snapshot(failing(OUT_OF_REACH, "verify/unexpected_success"), experiments=[mesh(ISTIO)]),
+        {("probe_misconfigured", "medium", ("metadata",))},
+    ),
     "a mesh where all is well": (
         snapshot(working(API, {Fact.MESH_PROXY: "envoy"}), working(BROKER), experiments=[mesh(ISTIO)]),
         set(),
@@ -211,6 +216,20 @@ def test_a_proxy_is_looked_for_where_one_would_explain_what_is_seen() -> None:
         (MeshProxy(), ("database", "api")),
         (FAR, ("database", "api")),
     ]
+
+
+@pytest.mark.parametrize(
+    ("facts", "found"), [({}, NONE), ({Fact.SERVER_SIGNATURE: "+PONG"}, ISTIO), ({Fact.TLS_VERSION: "TLSv1.3"}, ISTIO)]
+)
+def test_who_was_reached_was_reached(facts: dict[Fact, Any], found: Mesh) -> None:
+    """Without a mesh, or where the far end has spoken, a target that must not be reachable is."""
+    seen = snapshot(failing(OUT_OF_REACH, "verify/unexpected_success", facts), experiments=[mesh(found)])
+    assert {cause for cause, _, _ in said(seen)} == {"policy_not_enforced"}
+
+
+def test_a_proxy_is_looked_for_where_a_connection_alone_shows_what_must_not_be() -> None:
+    seen = snapshot(failing(OUT_OF_REACH, "verify/unexpected_success", {Fact.ADDRESS: "10.96.1.90:5432"}))
+    assert [one.question for one in plan(seen)][:2] == [MeshProxy(), Connect("10.96.1.90", 5432, hops=1)]
 
 
 @pytest.mark.parametrize("failed", ["connect/timeout", "tls/certificate_expired", "verify/unexpected_body"])

@@ -189,6 +189,10 @@ class Certificates:
         key_file.chmod(0o600)
         return Certificate(chain_file=chain_file, key_file=key_file, leaf=leaf, sent=sent)
 
+    def stranger(self, common_name: str) -> Issuer:
+        """An authority that nobody trusts."""
+        return _root(common_name)
+
     def intermediate(self, common_name: str, *, begins: timedelta = -DAY, ends: timedelta = 30 * DAY) -> Issuer:
         """An authority that the root signed."""
         key = ec.generate_private_key(ec.SECP256R1())

@@ -66,6 +66,7 @@ RULES: Sequence[Rule] = (
     tls.tls_on_plain_text_port,
     tls.protocol,
     mesh.no_upstream,
+    mesh.connect_alone,
     tls.ended_handshakes,
     content.captive_portal,
     content.login_page,

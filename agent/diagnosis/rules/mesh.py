@@ -145,6 +145,23 @@ def no_upstream(case: Case) -> Iterator[Verdict]:
         )
 
 
+def connect_alone(case: Case) -> Iterator[Verdict]:
+    """Targets that must not be reachable and are tried by a connection alone: the proxy accepts it for anybody."""
+    here = _here(case)
+    reached = [history for history in case.unexplained if here.present and _present_by_connect_alone(history)]
+    if reached:
+        yield Verdict(
+            cause=Cause.PROBE_MISCONFIGURED,
+            confidence=Confidence.MEDIUM,
+            targets=names(reached),
+            summary=f"{some(names(reached))} must not be reachable, and a connection alone cannot tell: in this pod "
+            f"{here.name} proxy accepts it, whatever the policy says; {PROVES_NOTHING}.",
+            evidence=(*here.evidence, *failures(reached)),
+            advice="Give these targets something to say, so that the far end has to answer: `tls: {}`, a `dialogue`, "
+            "or the type http or postgres. `openssl s_client -connect HOST:PORT` shows whether anybody answers.",
+        )
+
+
 _FIND_UPSTREAM = (
     "Ask the proxy: `kubectl exec POD -c istio-proxy -- pilot-agent request GET clusters | grep HOST` (health_flags), "
     "`istioctl proxy-config endpoints POD --cluster …`, its access log's response flags (UH no healthy upstream, UF "
@@ -156,12 +173,7 @@ _FIND_UPSTREAM = (
 
 def look_for_proxy(case: Case) -> Iterator[Wanted]:
     """Whether a mesh's proxy is here, and whether packets with one hop to go leave the pod."""
-    suspicious = [
-        history
-        for history in case.unexplained
-        if _over_tcp(history)
-        and (_refused_at_once(history) or _dropped_by_proxy(history) or _said_no_upstream(history))
-    ]
+    suspicious = [history for history in case.unexplained if _suspicious(history)]
     if not suspicious:
         return
     yield Wanted(MeshProxy(), names(suspicious))
@@ -172,6 +184,13 @@ def look_for_proxy(case: Case) -> Iterator[Wanted]:
         if tried is not None:
             yield Wanted(Connect(*tried, hops=1), names(suspicious))
             return
+
+
+def _suspicious(history: History) -> bool:
+    if _present_by_connect_alone(history):
+        return True
+    as_by_mesh = _refused_at_once(history) or _dropped_by_proxy(history) or _said_no_upstream(history)
+    return as_by_mesh and _over_tcp(history)
 
 
 def _here(case: Case) -> _Here:
@@ -250,6 +269,19 @@ def _dropped_by_proxy(history: History) -> bool:
         and failure.reason in _BROKEN_OFF
         and Phase.CONNECT in outcome.phases
         and Fact.PROXY not in outcome.facts
+        and _HEARD.isdisjoint(outcome.facts)
+    )
+
+
+def _present_by_connect_alone(history: History) -> bool:
+    """Whether a target that must not be reachable accepted a connection, and nobody has said a word on it."""
+    outcome, failure = latest(history)
+    return (
+        history.target.negative
+        and failure.reason is Reason.UNEXPECTED_SUCCESS
+        and history.target.type == "tcp"
+        and not within_pod(history)
+        and Phase.CONNECT in outcome.phases
         and _HEARD.isdisjoint(outcome.facts)
     )
 
