@@ -67,6 +67,7 @@ RULES: Sequence[Rule] = (
     tls.protocol,
     mesh.no_upstream,
     mesh.connect_alone,
+    tls.tls_on_plain_text_port_suspected,
     tls.ended_handshakes,
     content.captive_portal,
     content.login_page,

@@ -108,6 +108,8 @@ def wrong_port(case: Case) -> Iterator[Verdict]:
     for standings in _by_endpoint(case):
         first = standings[0]
         histories = [s.history for s in standings]
+        if histories[0].target.type == "dns":
+            continue  # asked over UDP, of which open TCP ports say nothing
         if any(_worked_before(h) for h in histories) or first.way not in {*BARRED, Way.REFUSED, Way.CLOSED}:
             continue
         is_open = _others_open(first, case)

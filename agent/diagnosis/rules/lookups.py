@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from agent.diagnosis.rules.case import Case
-from agent.diagnosis.rules.nameservers import Message, messages_of
+from agent.diagnosis.rules.nameservers import Message, messages_of, stuck
 from agent.diagnosis.rules.reading import names, settled, some
 from agent.diagnosis.snapshot import History
 from agent.diagnosis.verdict import Cause, Confidence, Verdict
@@ -20,13 +20,13 @@ _MUCH_SECONDS = 0.4
 def retried(case: Case) -> Iterator[Verdict]:
     """Lookups that got their answer at a second try, or whose time ran out over it."""
     since = case.snapshot.at - _REMEMBERED_SECONDS
-    candidates = {h.name for h in case.unexplained if _out_of_time(h, case)} | {h.name for h in case.unremarked}
+    candidates = {h.name for h in case.unexplained if _timed_out(h, case)} | {h.name for h in case.unremarked}
     found: list[History] = []
     lost: list[Message] = []
     for history in case.snapshot.histories:
         if history.name not in candidates:
             continue
-        messages = [m for o in history.outcomes if o.started_at > since for m in _lost(o)]
+        messages = [m for o in history.outcomes if o.started_at > since for m in _lost(o, case)]
         if messages:
             found.append(history)
             lost += messages
@@ -35,7 +35,12 @@ def retried(case: Case) -> Iterator[Verdict]:
         return
     alone = {record: sum(m.record == record for m in lost) for record in ("A", "AAAA")}
     pair = sum(alone.values()) == len(rounds)
-    took = [o.phases[Phase.RESOLVE] for h in found for o in h.outcomes if o.started_at > since and any(_lost(o))]
+    took = [
+        o.phases.get(Phase.RESOLVE, 0.0)
+        for h in found
+        for o in h.outcomes
+        if o.started_at > since and any(_lost(o, case))
+    ]
     patience = case.snapshot.pod.resolver.timeout_seconds
     yield Verdict(
         cause=Cause.DNS_SLOW,
@@ -60,12 +65,14 @@ def retried(case: Case) -> Iterator[Verdict]:
     )
 
 
-def _lost(outcome: Outcome) -> Iterator[Message]:
-    """Questions left without an answer by a nameserver that answers others of the same lookup."""
+def _lost(outcome: Outcome, case: Case) -> Iterator[Message]:
+    """Questions left without an answer, and answered when asked again, by nameservers that answer others."""
     messages = list(messages_of(outcome))
-    answered = {message.server for message in messages if message.answered}
+    answering = {*case.nameservers.alive, *(m.server for m in messages if m.answered)}
+    answered = {(m.name, m.record) for m in messages if m.answered}
     for message in messages:
-        if not message.answered and not message.rejected and message.server in answered:
+        lost = not message.answered and not message.rejected and message.server in answering
+        if lost and (message.name, message.record) in answered:
             yield message
 
 
@@ -74,12 +81,15 @@ def _lost_by(server: str, lost: Sequence[Message]) -> str:
     return f"nameserver {server} left {questions} unanswered, and answers others"
 
 
-def _out_of_time(history: History, case: Case) -> bool:
-    """Its lookup met the deadline although nameservers answered some of its questions."""
+def _timed_out(history: History, case: Case) -> bool:
     failure = history.failure
-    if failure is None or not case.lookup_failed(history) or failure.reason is not Reason.TIMEOUT:
-        return False
-    return any(message.answered for message in messages_of(history.outcomes[0]))
+    return failure is not None and case.lookup_failed(history) and failure.reason is Reason.TIMEOUT
+
+
+def _out_of_time(history: History, case: Case) -> bool:
+    """Its lookup met the deadline although nameservers answered its questions."""
+    last = history.outcomes[0]
+    return _timed_out(history, case) and any(m.answered for m in messages_of(last)) and not stuck(last)
 
 
 def long_walk(case: Case) -> Iterator[Verdict]:

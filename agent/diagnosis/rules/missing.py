@@ -11,7 +11,7 @@ from agent.diagnosis.rules.nameservers import messages_of
 from agent.diagnosis.rules.reading import all_seen, brief, direct, names, settled, some, sought
 from agent.diagnosis.snapshot import History, Pod, Snapshot
 from agent.diagnosis.verdict import Cause, Verdict
-from agent.model import Phase, Reason, Scope
+from agent.model import Fact, Phase, Reason, Scope
 from agent.networks import ip_address
 from agent.wording import count
 
@@ -117,17 +117,15 @@ def _services(name: str, histories: Sequence[History], snapshot: Snapshot) -> It
 
 
 def _namespaces(snapshot: Snapshot) -> list[str]:
-    """The pod's own, `default`, and those that targets name."""
+    """The pod's own, `default`, and those that targets name, or were found in."""
     found = [snapshot.pod.namespace or "default", "default"]
     for history in snapshot.histories:
-        labels = str(history.target.options.host or "").lower().split(".")
-        if len(labels) > 1 and (labels[2:3] == ["svc"] or (len(labels) == 2 and _is_service(history))):  # noqa: PLR2004
-            found.append(labels[1])
+        full = str(history.outcomes[0].facts.get(Fact.DNS_NAME, "")) if history.outcomes else ""
+        for name in (str(history.target.options.host or ""), full):
+            labels = name.lower().split(".")
+            if labels[_LABELS_OF_SERVICE : _LABELS_OF_SERVICE + 1] == ["svc"]:
+                found.append(labels[1])
     return list(dict.fromkeys(found))
-
-
-def _is_service(history: History) -> bool:
-    return history.target.scope is Scope.CLUSTER
 
 
 # --- verdicts --------------------------------------------------------------------------------------------------------
@@ -345,8 +343,8 @@ def planner(case: Case) -> Iterator[Wanted]:
     servers = case.snapshot.pod.resolver.nameservers
     if not servers:
         return
-    alive = [server for server in case.nameservers.alive if server in servers]
-    first = (alive or list(servers))[0]
+    gone = {server for server in servers if case.nameservers.unanswered(server) > 1}
+    first = next((server for server in servers if server not in gone), servers[0])
     found = [one for one in missing(case) if one.name and not one.foreign]
     for one in found[:_NAMES]:
         targets = names(one.histories)

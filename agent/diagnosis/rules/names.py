@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from agent.diagnosis.experiment import Connect, LocalNetwork, Lookup
 from agent.diagnosis.rules.case import Case, Wanted
-from agent.diagnosis.rules.nameservers import messages_of
+from agent.diagnosis.rules.nameservers import messages_of, stuck
 from agent.diagnosis.rules.reading import (
     UNANSWERED,
     all_seen,
@@ -253,7 +253,7 @@ def _agrees(case: Case, said: str) -> bool:
 
 def silent_for_some(case: Case) -> Iterator[Verdict]:
     """No nameserver answers for these names, and for others they do, also since then."""
-    found = unanswered(case)
+    found = [h for h in case.unexplained if h in unanswered(case) or _stuck(h, case)]
     if not found:
         return
     asked = sorted({name for h in found if (name := sought(h.target)) is not None})
@@ -280,6 +280,14 @@ def silent_for_some(case: Case) -> Iterator[Verdict]:
     )
 
 
+def _stuck(history: History, case: Case) -> bool:
+    """It got answers for names on the way, and none for the one it ended at."""
+    failure = history.failure
+    if failure is None or failure.reason is not Reason.TIMEOUT or not case.lookup_failed(history):
+        return False
+    return stuck(history.outcomes[0])
+
+
 # --- what to ask -----------------------------------------------------------------------------------------------------
 
 
@@ -301,9 +309,13 @@ def planner(case: Case) -> Iterator[Wanted]:
         if (api := case.snapshot.pod.kubernetes_api) is not None:
             yield Wanted(Connect(*api), targets)
     for found in (silent, broken):
-        name = next((n for h in found if (n := _full_name(h, case)) is not None), None)
-        if name is None:
+        wanted = [name for h in found if (name := _full_name(h, case)) is not None]
+        if found is silent and case.snapshot.pod.cluster_domain is not None:
+            wanted = [f"kubernetes.default.svc.{case.snapshot.pod.cluster_domain}"]  # any name does that exists
+        if not wanted:
             continue
+        asked = {question.name for question, _ in case.snapshot.asked(Lookup)}
+        name = next((name for name in wanted if name in asked), wanted[0])
         for server in case.snapshot.pod.resolver.nameservers:
             yield Wanted(Lookup(name, "A", server), names(found))
             if found is silent and any(

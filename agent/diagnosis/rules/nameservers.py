@@ -139,6 +139,16 @@ def messages_of(outcome: Outcome) -> Iterator[Message]:
         )
 
 
+def stuck(outcome: Outcome) -> bool:
+    """Whether a lookup ended at a name that nobody answered for, and spent most of its time on it."""
+    messages = list(messages_of(outcome))
+    last = [m for m in messages if m.name == messages[-1].name] if messages else []
+    if not last or any(m.answered for m in last):
+        return False
+    spent = sum({m.sent_at: m.seconds for m in last}.values())
+    return 2 * spent >= sum({m.sent_at: m.seconds for m in messages}.values())
+
+
 def _asked(at: float, question: Lookup, answer: Looked) -> Message:
     return Message(
         sent_at=at,

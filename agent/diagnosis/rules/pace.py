@@ -257,11 +257,15 @@ def _late_start(group: Sequence[History], case: Case) -> Verdict | None:
         summary=f"The network was not ready when this pod started: for the first {seconds(until)} "
         f"{count(len(found), 'target')} failed together, and all is well since.",
         evidence=(
-            f"{count(len(failures), 'run')} failed with {some(how)}, the last of them {seconds(last - started)} after "
-            "the start",
+            (
+                f"{count(len(failures), 'run')} failed with {some(how)}, the last of them {seconds(last - started)} "
+                f"after "
+                "the start"
+            ),
             f"of {count(len(asked), 'target')} asked by then, {len(found)} failed from the first run on",
         ),
-        advice="A task that connects at once fails though nothing is wrong: give it retries, or start it once netprobe is "
+        advice="A task that connects at once fails though nothing is wrong: give it retries, or start it once "
+        "netprobe is "
         "ready (as a native sidecar with a startupProbe on /startupz). Network policies and routes of new pods are "
         "programmed late on busy nodes: the CNI's logs show how late.",
     )
