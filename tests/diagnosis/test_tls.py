@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from agent.diagnosis import Snapshot, plan
-from agent.diagnosis.experiment import Clock, ServerClock
-from agent.model import Fact, Phase, Scope
+from agent.diagnosis.experiment import Clock, Exchanged, ServerClock, SmallSegments
+from agent.model import Fact, Failure, Phase, Reason, Scope
 from tests.diagnosis.seen import (
     DAY,
     NOW,
@@ -53,6 +53,7 @@ def signed_by(authority: str, subject: str = "CN=leaf") -> Facts:
 EXPIRED = shown(begins=-60 * DAY, ends=-3 * DAY)
 EARLY = shown(begins=DAY, ends=60 * DAY)
 ON_TIME: Facts = {Fact.CLOCK_AHEAD_SECONDS: 0}
+STALLED = Exchanged(Failure(phase=Phase.TLS, reason=Reason.TIMEOUT, detail="expected x, got no answer"), 1.5)
 TWO_DAYS_BEHIND: Facts = {Fact.CLOCK_AHEAD_SECONDS: -2 * int(DAY)}
 
 
@@ -279,6 +280,21 @@ LANGUAGES: dict[str, tuple[Snapshot, Said]] = {
     "hung up on in the handshake": (
         snapshot(failing(API, "tls/reset"), working(SHOP)),
         {("tls_protocol", "low", ("api",))},
+    ),
+    "a port of Postgres hangs up on TLS": (
+        snapshot(failing(tcp("db", "db:5432", tls={}), "tls/closed"), working(SHOP)),
+        {("tls_on_plain_text_port", "medium", ("db",))},
+    ),
+    "a port of Redis waits for a line": (
+        snapshot(
+            failing(tcp("broker", "broker:6379", tls={}), "tls/timeout"),
+            experiments=[experiment(SmallSegments("broker"), STALLED, "broker")],
+        ),
+        {("tls_on_plain_text_port", "medium", ("broker",))},
+    ),
+    "a port of Redis is silent, and large packets may get lost": (
+        snapshot(failing(tcp("broker", "broker:6379", tls={}), "tls/timeout"), working(SHOP)),
+        {("stalled_after_connect", "medium", ("broker",))},
     ),
     "silence in the handshake is no protocol": (
         snapshot(failing(API, "tls/timeout"), working(SHOP)),

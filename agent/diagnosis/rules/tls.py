@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from agent.diagnosis.experiment import Exchanged, SmallSegments
 from agent.diagnosis.rules.case import Case
 from agent.diagnosis.rules.reading import names, settled
 from agent.diagnosis.rules.saying import endpoint, fact, failed_in_tls, failures, grouped, host, latest
@@ -86,6 +87,50 @@ def tls_on_plain_text_port(case: Case) -> Iterator[Verdict]:
             else "Use the port on which the server speaks TLS, or write http:// in place of https:// (for a tcp "
             f"target, leave out `tls`) where plain text is meant. To see it: `curl -v http://{endpoint(history)}/`.",
         )
+
+
+def tls_on_plain_text_port_suspected(case: Case) -> Iterator[Verdict]:
+    """TLS to a usual port of plain text, where the server hung up, or waits for something it understands."""
+    for history in case.unexplained:
+        outcome, failure = latest(history)
+        speaks = _PLAIN_PORTS.get(history.target.options.port or 0)
+        hung_up = failure.reason in _ENDED
+        waits = failure.reason is Reason.TIMEOUT and _small_segments_stall(case, history)
+        if speaks is None or failure.phase is not Phase.TLS or Fact.PROXY in outcome.facts or not (hung_up or waits):
+            continue
+        yield Verdict(
+            cause=Cause.TLS_ON_PLAIN_TEXT_PORT,
+            confidence=Confidence.MEDIUM,
+            targets=(history.name,),
+            summary=f"{endpoint(history)} {'hangs up on' if hung_up else 'does not answer'} a TLS handshake: on port "
+            f"{history.target.options.port} it most likely speaks {speaks} in plain text.",
+            evidence=failures([history]),
+            advice="Leave out `tls` (or write http:// in place of https://), or use the port on which the server "
+            "speaks TLS; for Postgres use the type postgres with sslmode, which begins in plain text and asks for TLS. A "
+            f"server that should speak TLS here: `openssl s_client -connect {endpoint(history)} </dev/null`.",
+        )
+
+
+_PLAIN_PORTS = {
+    80: "HTTP",
+    2181: "ZooKeeper's protocol",
+    5432: "Postgres",
+    6379: "Redis",
+    6432: "Postgres (pgbouncer)",
+    8080: "HTTP",
+    9092: "Kafka's protocol",
+    11211: "memcached's protocol",
+    27017: "MongoDB's protocol",
+}
+
+
+def _small_segments_stall(case: Case, history: History) -> bool:
+    """Whether large packets that get lost have been ruled out."""
+    return any(
+        isinstance(answer, Exchanged) and answer.failure is not None and answer.failure.reason is Reason.TIMEOUT
+        for question, answer in case.snapshot.asked(SmallSegments, history.name)
+        if question.target == history.name
+    )
 
 
 def protocol(case: Case) -> Iterator[Verdict]:
