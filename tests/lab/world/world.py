@@ -37,7 +37,6 @@ _RESOLV_CONF = (
     + "search airflow.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5 timeout:1 attempts:2\n"
 )
 _HEALTH_SECONDS = 10.0
-_ROUTERS: Mapping[str, str] = {"cluster": "node", "private": "vpn", "pod": "node", "vpn": "node", "internet": "node"}
 _REFUSALS: Mapping[str, str] = {
     "tcp-reset": "meta l4proto tcp reject with tcp reset",
     **{
@@ -184,17 +183,19 @@ class World:
         line = next(line for line in where.run("ip", "-o", "address").splitlines() if f" {ip}/" in line).split()
         device, address = line[1], line[3]
         where.ip(f"address delete {address} dev {device}")
-        self._forget_neighbour(host, ip)
 
         def undo() -> None:
             where.ip(f"address add {address} dev {device}" + (" nodad" if ":" in ip else ""))
-            self._forget_neighbour(host, ip)
+            self._forget_neighbour(ip)
 
-        return self.undo(undo)
+        change = self.undo(undo)
+        self._forget_neighbour(ip)
+        return change
 
-    def _forget_neighbour(self, host: HostName, ip: str) -> None:
-        if ":" not in ip:
-            self.hosts[_ROUTERS[host]].run("ip", "neighbour", "flush", "to", ip)
+    def _forget_neighbour(self, ip: str) -> None:
+        """Let every host ask anew whose address this is."""
+        for host in self.hosts.values():
+            host.run("ip", "-6" if ":" in ip else "-4", "neighbour", "flush", "to", ip)
 
     def pod_without_ipv6(self) -> Change:
         """The pod has neither IPv6 address nor route."""
