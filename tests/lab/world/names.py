@@ -33,7 +33,7 @@ database:
   storage: {directory}
 zone:
   - domain: .
-    file: {directory}/root.zone
+    file: {directory}/all.zone
     semantic-checks: off
     zonefile-load: whole
     journal-content: none
@@ -120,7 +120,7 @@ class Knot:
 
     def write(self, zone: str) -> None:
         """Put down a zone, for the start or for `reload`."""
-        (self._directory / "root.zone").write_text(zone)
+        (self._directory / "all.zone").write_text(zone)
 
     def start(self) -> None:
         command = ("knotd", "--config", self._directory / "knot.conf")
