@@ -22,7 +22,10 @@ from typing import Any
 import pytest
 
 from agent.check import facts
-from agent.model import Fact, Phase
+from agent.diagnosis import Cause
+from agent.diagnosis.document import experiment_document
+from agent.diagnosis.experiment import Connect, Connected, Experiment
+from agent.model import Fact, Failure, Phase, Reason
 from agent.wording import Wording, count, period, seconds, size
 from tests.lab.certificates import Certificate, Certificates
 from tests.lab.command import PATIENCE_SECONDS, REPOSITORY, finished, netprobe, started
@@ -266,6 +269,22 @@ def test_the_documentation_shows_what_is_printed() -> None:
     assert tuple(outcome) == KEYS
     assert set(outcome["phases"]) <= {phase.value for phase in Phase}
     assert set(outcome["facts"]) <= {fact.value for fact in Fact}
+    (verdict,) = sample["diagnosis"]["verdicts"]
+    assert tuple(verdict) == VERDICT_KEYS
+    assert verdict["cause"] in set(Cause)
+    (asked,) = sample["diagnosis"]["experiments"]
+    assert asked == experiment_document(
+        Experiment(
+            question=Connect("10.1.2.3", 5433),
+            answer=Connected(
+                failure=Failure(phase=Phase.CONNECT, reason=Reason.REFUSED, detail=outcome["detail"]),
+                seconds=0.000201,
+                rejected=False,
+            ),
+            targets=(outcome["target"],),
+            started_at=datetime.fromisoformat(asked["started_at"]).timestamp(),
+        )
+    )
     assert re.findall(r"^\| ([\d, ]+) \|", text, re.MULTILINE) == ["0", "1", "2", "3", "130, 143"]
 
 

@@ -154,8 +154,10 @@ async def test_something_breaks_heals_and_leaves_nothing_behind(host: Namespace,
         await eventually(lambda: succeeded(get(host, f"{url}/metrics")) == TARGETS)
         await running.says(r"^--- the broker stops listening$")
         await running.says(r"target_fail\w+ .*target=broker .*phase=connect reason=refused detail=")
+        await running.says(r"^nothing_listening \(\w+ confidence\): .* refuses connections: the host is up")
         await running.says(r"^--- the broker listens again$")
         await running.says(r"target_recovered .*target=broker ")
+        await running.says(r"diagnosis_changed .*causes=\['healthy'\] before=\['nothing_listening'\]")
         await running.says(r"target_fail\w+ .*target=orders-api .*phase=tls reason=certificate_expired detail=")
 
         metrics = get(host, f"{url}/metrics")
@@ -190,6 +192,24 @@ async def test_the_suggested_check_works(host: Namespace, temporary: Path) -> No
 
     outcomes: list[dict[str, Any]] = json.loads(output)["outcomes"]
     assert {outcome["target"] for outcome in outcomes} == TARGETS
+
+
+async def test_the_suggested_explanation_works(host: Namespace, temporary: Path) -> None:
+    """What is broken in the demo is what `netprobe explain` says."""
+    async with demo(host, temporary) as running:
+        await running.url()
+        command = (await running.says(r"^  (\S.* explain --url \S+)$"))[1]
+        await running.says(r"^nothing_listening ")
+        done = await asyncio.create_subprocess_exec(
+            *inside(host, *command.split(), "--output", "json"),
+            env=environment(),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        output, _ = await asyncio.wait_for(done.communicate(), PATIENCE_SECONDS)
+    assert done.returncode == 1
+    assert [(one["cause"], one["targets"]) for one in json.loads(output)["verdicts"]] == [
+        ("nothing_listening", ["broker"])
+    ]
 
 
 async def test_without_port_53_targets_are_addressed_by_ip(host: Namespace, temporary: Path) -> None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 LASTS_SECONDS = 6.0
 """Three times the interval of the demo's targets: every one of them meets the fault."""
-QUIET_SECONDS = 3.0
-"""Between two faults, long enough to see that everything is well again."""
+QUIET_SECONDS = 6.0
+"""Between two faults, long enough for the agent to see that all is well again, and for its log to say so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
