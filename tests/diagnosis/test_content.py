@@ -60,6 +60,10 @@ ERRORS: dict[str, tuple[Snapshot, Said]] = {
         ),
         {("credentials_rejected", "high", ("broker",))},
     ),
+    "Redis wants a password, and another reply is waited for": (
+        snapshot(failing(BROKER, "request/timeout", {Fact.SERVER_SIGNATURE: "-NOAUTH Authentication required.\\r"})),
+        {("credentials_rejected", "high", ("broker",))},
+    ),
     "another reply of a dialogue": (
         snapshot(failing(BROKER, "verify/unexpected_reply", {Fact.SERVER_SIGNATURE: "-LOADING Redis is loading"})),
         {("wrong_content", "high", ("broker",))},

@@ -53,6 +53,16 @@ TABLE: dict[str, tuple[Snapshot, Said]] = {
         snapshot(failing(APP, "login/server_starting", {Fact.SQLSTATE: "57P03"})),
         {("database_starting", "high", ("app",))},
     ),
+    "no line of pg_hba.conf, or none without TLS": (
+        snapshot(failing(APP, "login/tls_required", detail="expected x, got: no pg_hba.conf entry, no encryption")),
+        {("plain_text_on_tls_port", "medium", ("app",))},
+    ),
+    "no line of pg_hba.conf, or none without TLS, seen once": (
+        snapshot(
+            failing(APP, "login/tls_required", detail="expected x, got: no pg_hba.conf entry, no encryption", times=1)
+        ),
+        {("plain_text_on_tls_port", "low", ("app",))},
+    ),
     "it says nothing": (
         snapshot(failing(APP, "login/timeout"), working(LEDGER)),
         {("stalled_after_connect", "medium", ("app",))},
@@ -91,6 +101,7 @@ def test_verdicts(row: str) -> None:
     [
         ("a wrong password", ("internal-database:5432", "SQLSTATE 28P01", "internal-database:5432/app`")),
         ("no line of pg_hba.conf", ("hostssl app airflow", "pg_reload_conf")),
+        ("no line of pg_hba.conf, or none without TLS", ("sslmode: require", "Or its pg_hba.conf has no line at all")),
         ("no such database", ("createdb",)),
         ("a server without room is full for all", ("pg_stat_activity", "pgbouncer.enabled=true")),
         ("no disk", ("no disk space", "pg_replication_slots")),

@@ -316,7 +316,9 @@ def _wants_credentials(history: History) -> bool:
     if failure.reason is Reason.UNEXPECTED_STATUS:
         return _status(history) == _UNAUTHORIZED
     said = str(fact(history, Fact.SERVER_SIGNATURE) or "")
-    return failure.reason is Reason.UNEXPECTED_REPLY and _WANTS_PASSWORD.match(said) is not None
+    # A pattern that did not come is waited for until the deadline.
+    waited = failure.phase is Phase.REQUEST and failure.reason is Reason.TIMEOUT
+    return (waited or failure.reason is Reason.UNEXPECTED_REPLY) and _WANTS_PASSWORD.match(said) is not None
 
 
 def _forbidden(history: History) -> bool:

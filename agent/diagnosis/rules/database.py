@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from agent.diagnosis.rules.case import Case
-from agent.diagnosis.rules.reading import names, settled
+from agent.diagnosis.rules.reading import names, settled, unsettled
 from agent.diagnosis.rules.saying import endpoint, fact, failures, grouped, latest
 from agent.diagnosis.snapshot import History
 from agent.diagnosis.verdict import Cause, Verdict
@@ -76,6 +76,9 @@ _SAYINGS = {
     ),
 }  # fmt: skip
 
+_PG_HBA = "pg_hba.conf"
+"""Postgres adds "no encryption" to whatever it says of a connection without TLS, be that the reason or not."""
+
 
 def says_no(case: Case) -> Iterator[Verdict]:
     """A database server was reached, and decided."""
@@ -87,9 +90,12 @@ def says_no(case: Case) -> Iterator[Verdict]:
     for (reason, where, _), histories in grouped(refused, _same_saying).items():
         saying = _SAYINGS[reason]
         summary, advice = _no_room(histories[0]) or (saying.summary, saying.advice)
+        two_readings = reason is Reason.TLS_REQUIRED and _PG_HBA in latest(histories[0])[1].detail
+        if two_readings:
+            summary += " Or its pg_hba.conf has no line at all for this user, database and address: it says the same."
         yield Verdict(
             cause=saying.cause,
-            confidence=settled(histories),
+            confidence=unsettled(histories) if two_readings else settled(histories),
             targets=names(histories),
             summary=summary.format(where=where),
             evidence=(*failures(histories), *_codes(histories)),

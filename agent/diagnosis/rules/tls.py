@@ -106,8 +106,8 @@ def tls_on_plain_text_port_suspected(case: Case) -> Iterator[Verdict]:
             f"{history.target.options.port} it most likely speaks {speaks} in plain text.",
             evidence=failures([history]),
             advice="Leave out `tls` (or write http:// in place of https://), or use the port on which the server "
-            "speaks TLS; for Postgres use the type postgres with sslmode, which begins in plain text and asks for TLS. A "
-            f"server that should speak TLS here: `openssl s_client -connect {endpoint(history)} </dev/null`.",
+            "speaks TLS; for Postgres use the type postgres with sslmode, which begins in plain text and asks for TLS. "
+            f"A server that should speak TLS here: `openssl s_client -connect {endpoint(history)} </dev/null`.",
         )
 
 

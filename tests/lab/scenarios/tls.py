@@ -170,7 +170,7 @@ SCENARIOS = (
         title="A database begins to insist on TLS",
         targets=("cluster-dns", "kubernetes-api", "database", "warehouse", "api"),
         break_=insist_on_tls,
-        expected=(Expected(Cause.PLAIN_TEXT_ON_TLS_PORT, ("database",), says=("sslmode",)),),
+        expected=(Expected(Cause.PLAIN_TEXT_ON_TLS_PORT, ("database",), MEDIUM, says=("sslmode",)),),
     ),
     Scenario(
         name="tls-on-plain-text-port",
