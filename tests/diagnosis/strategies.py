@@ -320,7 +320,58 @@ def facts(known: Sequence[Fact] = tuple(FACTS)) -> st.SearchStrategy[dict[Fact, 
     )
 
 
-_OF_RESOLVE = (Fact.DNS_ATTEMPTS, Fact.DNS_NAMESERVERS, Fact.DNS_QUERIES, Fact.DNS_RCODE, Fact.DNS_NAME, Fact.STARVED)
+_SOME_FACTS: Mapping[Phase, Sequence[Fact]] = MappingProxyType(
+    {
+        Phase.RESOLVE: (
+            Fact.DNS_ATTEMPTS,
+            Fact.DNS_NAMESERVERS,
+            Fact.DNS_QUERIES,
+            Fact.DNS_RCODE,
+            Fact.DNS_NAME,
+            Fact.PROXY,
+            Fact.STARVED,
+            Fact.EVENT_LOOP_LAG_SECONDS,
+        ),
+        Phase.CONNECT: (
+            Fact.ADDRESSES,
+            Fact.ATTEMPTS,
+            Fact.DNS_NAME,
+            Fact.PROXY,
+            Fact.STARVED,
+            Fact.EVENT_LOOP_LAG_SECONDS,
+        ),
+        Phase.PROXY: (Fact.PROXY, Fact.PROXY_ERROR, Fact.HTTP_STATUS_CODE, Fact.HTTP_SERVER, Fact.MESH_ERROR),
+        Phase.TLS: (
+            Fact.TLS_VERSION,
+            Fact.TLS_WANTED,
+            Fact.CERTIFICATE_SUBJECT,
+            Fact.CERTIFICATE_ISSUER,
+            Fact.CERTIFICATE_NOT_BEFORE,
+            Fact.CERTIFICATE_EXPIRES_AT,
+            Fact.CERTIFICATE_CHAIN,
+            Fact.CLOCK_AHEAD_SECONDS,
+        ),
+        Phase.LOGIN: (
+            Fact.SQLSTATE,
+            Fact.TLS_DECLINED,
+            Fact.UNENCRYPTED_REFUSAL,
+            Fact.AUTHENTICATION,
+            Fact.IN_RECOVERY,
+        ),
+        Phase.VERIFY: (
+            Fact.HTTP_STATUS_CODE,
+            Fact.HTTP_LOCATION,
+            Fact.HTTP_SERVER,
+            Fact.HTTP_TITLE,
+            Fact.HTTP_CONTENT_TYPE,
+            Fact.MESH_ERROR,
+            Fact.PROXY,
+            Fact.PROXY_ERROR,
+            Fact.SERVER_SIGNATURE,
+        ),
+    }
+)
+"""What rules look at, by the phase that failed."""
 
 
 def failures(pairs: Sequence[tuple[Phase, Reason]] = PAIRS) -> st.SearchStrategy[Failure]:
@@ -332,30 +383,85 @@ def failures(pairs: Sequence[tuple[Phase, Reason]] = PAIRS) -> st.SearchStrategy
     )
 
 
+_OF_NEGATIVE = frozenset(
+    {
+        (Phase.VERIFY, Reason.UNEXPECTED_SUCCESS),
+        *((Phase.RESOLVE, reason) for reason in REASONS[Phase.RESOLVE] - {Reason.NAME_NOT_FOUND, Reason.NO_RECORDS}),
+        *((Phase.PROXY, reason) for reason in (Reason.DENIED, Reason.AUTH_REQUIRED)),
+        *((phase, Reason.INTERNAL) for phase in Phase),
+    }
+)
+_SAID: Mapping[Reason, Mapping[str, str]] = MappingProxyType(
+    {
+        Reason.TIMEOUT: {"error": "timeout"},
+        Reason.UNREACHABLE: {"error": "unreachable"},
+        Reason.NAME_NOT_FOUND: {"rcode": "NXDOMAIN"},
+        Reason.NO_RECORDS: {"rcode": "NOERROR"},
+        Reason.SERVER_FAILURE: {"rcode": "SERVFAIL"},
+        Reason.QUERY_REFUSED: {"rcode": "REFUSED"},
+    }
+)
+"""What nameservers did, by what a lookup failed with."""
+
+
+def _asked(reason: Reason) -> st.SearchStrategy[dict[str, Any]]:
+    """A question that explains the failure of a lookup."""
+    kept = ("server", "name", "record", "transport", "duration_seconds")
+    return _DNS_ATTEMPT.map(lambda attempt: {**{key: attempt[key] for key in kept if key in attempt}, **_SAID[reason]})
+
+
 @st.composite
 def outcomes(
     draw: st.DrawFn, target: Target[Any], at: float, pairs: Sequence[tuple[Phase, Reason] | None] = ()
 ) -> Outcome:
     """One outcome: a success where the pair drawn is None; phases up to the one that failed, some of them skipped."""
+    if target.negative:
+        # What proves that it cannot be reached is a success; what proves the opposite is one failure.
+        pairs = [None, *(pair for pair in pairs or PAIRS if pair in _OF_NEGATIVE)]
     pair = draw(st.sampled_from(pairs)) if pairs else draw(st.one_of(st.none(), st.sampled_from(PAIRS)))
     phases = list(Phase)
     reached = phases if pair is None else phases[: phases.index(pair[0]) + 1]
     skipped = draw(st.sets(st.sampled_from(phases), max_size=4))
     seconds = {phase: draw(_FLOATS) for phase in reached if phase not in skipped}
-    failure = None
+    failure, related = None, tuple(FACTS)
     if pair is not None:
         failure = Failure(phase=pair[0], reason=pair[1], detail=draw(_TEXTS)[:DETAIL_LIMIT])
+        related = tuple(_SOME_FACTS.get(pair[0], FACTS)) if draw(st.booleans()) else related
+    found = draw(facts(related))
+    if pair is None and target.negative:
+        found[Fact.BLOCKED_BY] = draw(FACTS[Fact.BLOCKED_BY])
+    if pair is None and target.type == "dns":
+        # A question was asked and answered, whatever else is odd.
+        seconds.setdefault(Phase.RESOLVE, 0.001)
+    if pair is not None and pair[1] in _SAID and draw(st.booleans()):
+        found[Fact.DNS_ATTEMPTS] = draw(st.lists(_asked(pair[1]), min_size=1, max_size=3))
+    host, port = target.options.host, target.options.port
+    if pair != (Phase.RESOLVE, Reason.TIMEOUT) and host in ADDRESSES and port is not None:
+        # An address is tried as it is written.
+        found[Fact.ADDRESS] = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return Outcome(
-        target=target,
-        started_at=at,
-        duration_seconds=draw(_FLOATS),
-        phases=seconds,
-        facts=draw(facts(_OF_RESOLVE) if pair is not None and pair[0] is Phase.RESOLVE else facts()),
-        failure=failure,
+        target=target, started_at=at, duration_seconds=draw(_FLOATS), phases=seconds, facts=found, failure=failure
     )
 
 
 _REACH_ALL: Sequence[tuple[Phase, Reason] | None] = [*_NETWORK_PAIRS, None]
+_ALLOWED: Mapping[str, Sequence[Phase]] = MappingProxyType(
+    {
+        "dns": (Phase.RESOLVE, Phase.VERIFY),
+        "tcp": (Phase.RESOLVE, Phase.CONNECT, Phase.TLS, Phase.REQUEST, Phase.TRANSFER, Phase.VERIFY),
+        "http": tuple(phase for phase in Phase if phase is not Phase.LOGIN),
+        "postgres": tuple(phase for phase in Phase if phase is not Phase.PROXY),
+    }
+)
+"""The phases in which a target of each type can fail."""
+
+
+def _usual_pairs(target: Target[Any]) -> Sequence[tuple[Phase, Reason]]:
+    """What a target of its type does fail with; a negative one mostly by being reachable."""
+    if target.negative:
+        return [(Phase.VERIFY, Reason.UNEXPECTED_SUCCESS), (Phase.RESOLVE, Reason.TIMEOUT)]
+    unusual = {Reason.UNEXPECTED_SUCCESS, Reason.INTERNAL}
+    return [pair for pair in PAIRS if pair[0] in _ALLOWED[target.type] and pair[1] not in unusual]
 
 
 @st.composite
@@ -363,15 +469,20 @@ def histories(draw: st.DrawFn, name: str, habits: Mapping[Scope, tuple[Phase, Re
     """A target and up to ten outcomes: by the habit of its scope, by one habit of its own, or each as it comes."""
     target = draw(targets(name))
     count = draw(st.sampled_from([0, 1, 1, 2, 3, 10]))
-    way = draw(st.sampled_from(["scope", "scope", "steady", "wild"] if habits is not None else ["steady", "wild"]))
+    ways = ["steady", "steady", "recovered", "wild"]
+    way = draw(st.sampled_from(["scope", "scope", "scope", *ways] if habits is not None else ways))
     pairs: Sequence[tuple[Phase, Reason] | None] = ()
     if way == "scope" and habits is not None:
         pairs = [habits[target.scope]]
-    elif way == "steady":
-        pairs = [draw(st.sampled_from([*_REACH_ALL, *PAIRS]))]
+    elif way in {"steady", "recovered"}:
+        usual = draw(st.booleans())
+        pairs = [draw(st.sampled_from([*_REACH_ALL, *_usual_pairs(target)] if usual else [*_REACH_ALL, *PAIRS]))]
     since = draw(st.sampled_from([0.0, 1.0, 30.0]))
     # What a rule looks at closely is the latest; of the older ones, two are enough to tell apart.
-    drawn = [draw(outcomes(target, NOW - since - 2.0 * n, pairs)) for n in range(min(count, 3))]
+    drawn = [
+        draw(outcomes(target, NOW - since - 2.0 * n, [None] if way == "recovered" and n == 0 else pairs))
+        for n in range(min(count, 3))
+    ]
     older = [
         dataclasses.replace(drawn[draw(st.integers(1, 2))], started_at=NOW - since - 2.0 * n) for n in range(3, count)
     ]

@@ -30,6 +30,7 @@ from agent.diagnosis.rules.case import Wanted
 from agent.diagnosis.rules.texts import ADVICE_LIMIT, EVIDENCE_ITEMS, EVIDENCE_LIMIT, SUMMARY_LIMIT
 from agent.model import Fact, Outcome, Phase, Scope, Target
 from agent.net.proxy import ProxyServer
+from agent.networks import is_private
 from tests.diagnosis.strategies import FACTS, NOW, SECRET, alone, answers, histories, outcomes, pods, snapshots, targets
 
 EXAMPLES = int(os.environ.get("NETPROBE_FUZZ_EXAMPLES", "400"))
@@ -152,7 +153,7 @@ _UNANSWERED_PHASES = frozenset({Phase.RESOLVE, Phase.CONNECT})
 def no_scope_is_blocked_that_works(snapshot: Snapshot, diagnosis: Diagnosis) -> None:
     for cause, scope in ((Cause.EGRESS_BLOCKED, Scope.PUBLIC), (Cause.CLUSTER_BLOCKED, Scope.CLUSTER)):
         if cause in diagnosis.causes:
-            working = [h.name for h in snapshot.working if h.target.scope is scope and _was_reached(h)]
+            working = [h.name for h in snapshot.working if _scope(h) is scope and _was_reached(h)]
             assert not working, f"{cause}, and {working} work"
 
 
@@ -166,13 +167,16 @@ def no_lookup_succeeds_where_no_nameserver_answers(snapshot: Snapshot, diagnosis
         for history in snapshot.working
         if not history.target.negative
         and _asks_the_pods_nameservers(history.target)
+        and Fact.DNS_SERVER in history.outcomes[0].facts
         and history.outcomes[0].started_at >= since
     ]
     assert not answered, answered
     asked = [
         experiment
         for experiment in snapshot.experiments
-        if isinstance(experiment.answer, Looked)
+        if isinstance(experiment.question, Lookup)
+        and isinstance(experiment.answer, Looked)
+        and experiment.question.transport == "udp"  # a policy may forget one of the two
         and experiment.answer.rcode is not None
         and experiment.started_at >= since
     ]
@@ -189,8 +193,8 @@ FAILS_IN = {
     Cause.NAME_NOT_FOUND: {Phase.RESOLVE},
     Cause.DNS_FAILING: {Phase.RESOLVE},
     Cause.DNS_UNREACHABLE: {Phase.RESOLVE},
-    # In verify: a proxy's own page in the place of the target's.
-    Cause.NOTHING_LISTENING: {Phase.CONNECT, Phase.PROXY, Phase.VERIFY},
+    # In verify: a proxy's own page in the place of the target's. In resolve: a nameserver that is the target itself.
+    Cause.NOTHING_LISTENING: {Phase.CONNECT, Phase.PROXY, Phase.VERIFY, Phase.RESOLVE},
     Cause.WRONG_PORT: {Phase.CONNECT, Phase.PROXY},
     Cause.TLS_CERTIFICATE: {Phase.TLS},
     Cause.TLS_INTERCEPTION: {Phase.TLS},
@@ -431,6 +435,14 @@ def _ip_of(socket: str) -> str:
 def _within_the_pod(target: Target[Any]) -> bool:
     host = target.options.host
     return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
+
+
+def _scope(history: History) -> Scope | None:
+    """Where it lives, if what the configuration says of it and what the run saw agree."""
+    scope, facts = history.target.scope, history.outcomes[0].facts
+    address = ipaddress.ip_address(_ip_of(facts[Fact.ADDRESS])) if Fact.ADDRESS in facts else None
+    elsewhere = ".svc" in facts.get(Fact.DNS_NAME, "") or (address is not None and is_private(address))
+    return None if scope is Scope.PUBLIC and elsewhere else scope
 
 
 def _was_reached(history: History) -> bool:

@@ -33,6 +33,8 @@ class Split:
     def __init__(self, history: History, case: Case) -> None:
         self.history = history
         self.dead, self.alive = attempts(history)
+        self.asked = False
+        """Whether an experiment has told, and not a single run alone."""
         standing = case.standings[history.name]
         if not self.dead and standing is not None and standing.endpoint is not None and standing.way is not Way.ANSWERS:
             self.dead = [standing.endpoint]
@@ -41,6 +43,7 @@ class Split:
                 way = case.standings.way(ip, port) if ip != standing.ip else None
                 if way is Way.ANSWERS:
                     self.alive.append((ip, port))
+                    self.asked = True
 
     @property
     def is_split(self) -> bool:
@@ -91,6 +94,7 @@ def ipv6_broken(case: Case) -> Iterator[Verdict]:
         evidence.append(f"{split.history.name}: {dead} does not answer, {alive} does")
     hosts = {str(h.target.options.host) for h in found}
     certain = without or len(hosts) > 1
+    agreed = any(split.asked for split in splits.values())
     reading = (
         "the pod has no working IPv6"
         if without
@@ -99,7 +103,7 @@ def ipv6_broken(case: Case) -> Iterator[Verdict]:
     )
     yield Verdict(
         cause=Cause.IPV6_BROKEN,
-        confidence=settled(found, agreed=bool(splits)) if certain else unsettled(found, agreed=bool(splits)),
+        confidence=settled(found, agreed=agreed) if certain else unsettled(found, agreed=agreed),
         targets=names(found),
         summary=f"IPv6 addresses of {some(names(found))} fail, and IPv4 answers: {reading}.",
         evidence=tuple(evidence + all_seen(found, 3)),
@@ -113,7 +117,7 @@ def ipv6_broken(case: Case) -> Iterator[Verdict]:
 def one_address_dead(case: Case) -> Iterator[Verdict]:
     """Some addresses of a name answer and some do not."""
     for split in _splits(case):
-        yield _one_dead(split.history, split.dead, split.alive, sure=settled([split.history], agreed=True))
+        yield _one_dead(split.history, split.dead, split.alive, sure=settled([split.history], agreed=split.asked))
     for history in (*case.unexplained, *case.unremarked):
         dead, alive = _by_turns(history)
         if dead and alive:

@@ -6,13 +6,15 @@ from collections.abc import Iterator, Sequence
 
 from agent.diagnosis.rules.case import Case
 from agent.diagnosis.rules.nameservers import Message, messages_of, stuck
-from agent.diagnosis.rules.reading import names, settled, some
+from agent.diagnosis.rules.reading import moments, names, settled, some
 from agent.diagnosis.snapshot import History
 from agent.diagnosis.verdict import Cause, Confidence, Verdict
 from agent.model import Fact, Outcome, Phase, Reason
 from agent.wording import count, seconds
 
 _REMEMBERED_SECONDS = 60.0
+_MOMENTS = 2
+"""How many separate moments must show a lost message."""
 _MANY_QUESTIONS = 6
 _MUCH_SECONDS = 0.4
 
@@ -31,7 +33,11 @@ def retried(case: Case) -> Iterator[Verdict]:
             found.append(history)
             lost += messages
     rounds = {(m.sent_at, m.server, m.name) for m in lost}
-    if len(rounds) < 2:  # noqa: PLR2004 - one lost message in a minute is no news
+    patience = case.snapshot.pod.resolver.timeout_seconds
+    late = [o for h in found for o in h.outcomes if o.started_at > since and any(_lost(o, case))]
+    # The end of an outage lets many lookups have their second try, all within the resolver's patience.
+    times = moments((o.started_at + o.phases.get(Phase.RESOLVE, 0.0) for o in late), 1.2 * patience)
+    if times < _MOMENTS:
         return
     alone = {record: sum(m.record == record for m in lost) for record in ("A", "AAAA")}
     pair = sum(alone.values()) == len(rounds)
@@ -44,7 +50,7 @@ def retried(case: Case) -> Iterator[Verdict]:
     patience = case.snapshot.pod.resolver.timeout_seconds
     yield Verdict(
         cause=Cause.DNS_SLOW,
-        confidence=Confidence.HIGH if len(rounds) > 2 else Confidence.MEDIUM,  # noqa: PLR2004 - twice may be chance
+        confidence=Confidence.HIGH if times > _MOMENTS else Confidence.MEDIUM,
         targets=names(found),
         summary=f"Lookups lose messages and wait {seconds(patience)} for the resolver's next try: "
         f"{count(len(rounds), 'question')} of {some(names(found))} went unanswered within a minute, and were answered "
