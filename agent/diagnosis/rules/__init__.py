@@ -7,7 +7,8 @@ explains is `unknown`, so that every failing target has exactly one verdict.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import TypeVar
 
 from agent.diagnosis.experiment import Question
 from agent.diagnosis.rules import (
@@ -32,6 +33,8 @@ from agent.diagnosis.rules.case import Case, Wanted
 from agent.diagnosis.snapshot import Snapshot
 from agent.diagnosis.verdict import Diagnosis, Verdict
 
+T = TypeVar("T")
+Steps = Generator[None, None, T]
 Rule = Callable[[Case], Iterable[Verdict]]
 Planner = Callable[[Case], Iterable[Wanted]]
 
@@ -118,16 +121,27 @@ PLANNERS: Sequence[Planner] = (
 
 def diagnose(snapshot: Snapshot) -> Diagnosis:
     """Explain every failing target by exactly one verdict, and name what stands out where none fails."""
+    return _whole(diagnosing(snapshot))
+
+
+def diagnosing(snapshot: Snapshot) -> Steps[Diagnosis]:
+    """The same, rule by rule, for whoever has other things to do in between."""
     case = Case(snapshot)
     for rule in RULES:
         for verdict in rule(case):
             case.settle(verdict)
+        yield
     case.settle_the_rest()
     return Diagnosis(case.verdicts)
 
 
 def plan(snapshot: Snapshot) -> tuple[Wanted, ...]:
     """The questions whose answers would tell more, the most telling first, without those answered for these targets."""
+    return _whole(planning(snapshot))
+
+
+def planning(snapshot: Snapshot) -> Steps[tuple[Wanted, ...]]:
+    """The same, planner by planner."""
     case = Case(snapshot)
     answered: dict[Question, set[str]] = {}
     for experiment in snapshot.experiments:
@@ -136,8 +150,19 @@ def plan(snapshot: Snapshot) -> tuple[Wanted, ...]:
     for planner in PLANNERS:
         for one in planner(case):
             wanted.setdefault(one.question, {}).update(dict.fromkeys(one.targets))
+        yield
     return tuple(
         Wanted(question, tuple(targets))
         for question, targets in wanted.items()
         if not targets.keys() <= answered.get(question, set())
     )
+
+
+def _whole(steps: Steps[T]) -> T:
+    """Take every step at once."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result

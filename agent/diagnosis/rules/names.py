@@ -11,13 +11,12 @@ from agent.diagnosis.rules.reading import (
     UNANSWERED,
     all_seen,
     ended_at,
-    failing_since,
     names,
     settled,
     some,
     sought,
 )
-from agent.diagnosis.rules.standing import Way
+from agent.diagnosis.rules.standing import Way, newest_change
 from agent.diagnosis.snapshot import History
 from agent.diagnosis.verdict import Cause, Confidence, Verdict
 from agent.model import Fact, Outcome, Phase, Reason
@@ -67,7 +66,7 @@ def unreachable(case: Case) -> Iterator[Verdict]:
     rejecting = [server for server in asked if nameservers.rejects(server)]
     over_tcp = [server for server in asked if nameservers.answers_over_tcp(server)]
     which = some(asked or nameservers.known, 4) or "no nameserver at all"
-    api = case.standings.kubernetes_api(max(failing_since(h) for h in found))
+    api = case.standings.kubernetes_api(found)
     if over_tcp:
         reading = "over TCP they answer, which is consistent with a policy that allows port 53 for TCP only"
     elif rejecting:
@@ -81,12 +80,16 @@ def unreachable(case: Case) -> Iterator[Verdict]:
     evidence += [f"{server} answers over TCP" for server in over_tcp]
     if api is Way.ANSWERS:
         evidence.append("the Kubernetes API answers at its address, so that the pod has a network")
-    elif alive := [s.name for s in case.standings.all if s.way is Way.ANSWERS and s.at >= failing_since(found[0])]:
+    elif alive := [s.name for s in case.standings.all if s.way is Way.ANSWERS and s.at >= newest_change(found)]:
         evidence.append(f"what needs no lookup answers: {some(alive)}")
+    elif api is not None:
+        reading = f"{reading}; the Kubernetes API does not answer either, so that it may be the whole network"
+        evidence.append("the Kubernetes API does not answer at its address")
     agreed = bool(asked) and all(nameservers.unanswered(server) > 1 for server in asked)
+    sure = settled(found, agreed=agreed)
     yield Verdict(
         cause=Cause.DNS_UNREACHABLE,
-        confidence=settled(found, agreed=agreed),
+        confidence=sure if api in {None, Way.ANSWERS} or sure is not Confidence.HIGH else Confidence.MEDIUM,
         targets=names(found),
         summary=f"No nameserver answers ({which}), so that {count(len(found), 'target')} cannot be looked up: "
         f"{reading}.",

@@ -9,6 +9,7 @@ from agent.diagnosis.rules.nameservers import messages_of
 from agent.diagnosis.rules.reading import (
     OF_THE_NETWORK,
     ended_at,
+    moments,
     names,
     seen,
     some,
@@ -28,8 +29,8 @@ _STEPS = ((0.98, 1.4), (2.98, 3.6), (6.98, 7.8))
 _QUICK_SECONDS = 0.5
 """How long a connection takes at most that lost nothing: no place on earth is further."""
 _MOMENTS = 3
-"""How many separate moments must show a loss: the end of an outage is one."""
-_APART_SECONDS = 1.5
+"""How many separate moments must show a loss. The end of an outage lets late connections stand for up to 4 s."""
+_APART_SECONDS = 2.5
 _ROW = 2
 """How many failures in a row may be chance; more have a cause of their own."""
 
@@ -40,9 +41,9 @@ def packet_loss(case: Case) -> Iterator[Verdict]:
     late: list[tuple[float, Outcome]] = []
     for history in case.snapshot.histories:
         if not within_pod(history) and history.target.negative is False:
-            late += [(o.started_at, o) for o in _late(history) if o.started_at > since]
+            late += [(_established_at(o), o) for o in _late(history) if o.started_at > since]
     steps = [o for _, o in late if _step(o) is not None]
-    if not steps or _moments(at for at, _ in late) < _MOMENTS:
+    if not steps or moments((at for at, _ in late), _APART_SECONDS) < _MOMENTS:
         return
     lossy = {o.target.name for _, o in late}
     if len(lossy) == 1 and any(_flaps(h) for h in case.snapshot.histories if h.name in lossy):
@@ -96,6 +97,10 @@ def _late(history: History) -> Iterator[Outcome]:
             yield outcome
 
 
+def _established_at(outcome: Outcome) -> float:
+    return outcome.started_at + outcome.phases.get(Phase.RESOLVE, 0.0) + outcome.phases.get(Phase.CONNECT, 0.0)
+
+
 def _step(outcome: Outcome) -> float | None:
     took = outcome.phases.get(Phase.CONNECT, 0.0)
     return next((least for least, most in _STEPS if least <= took <= most), None)
@@ -105,15 +110,6 @@ def _second_try(outcome: Outcome) -> bool:
     messages = list(messages_of(outcome))
     answered = {m.server for m in messages if m.answered}
     return any(not m.answered and not m.rejected and m.server in answered for m in messages)
-
-
-def _moments(times: Iterator[float]) -> int:
-    """How many of them are apart."""
-    moments, last = 0, float("-inf")
-    for at in sorted(times):
-        if at - last >= _APART_SECONDS:
-            moments, last = moments + 1, at
-    return moments
 
 
 def _by_chance(history: History) -> bool:

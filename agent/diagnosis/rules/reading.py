@@ -137,3 +137,12 @@ def settled(histories: Sequence[History], *, agreed: bool = False) -> Confidence
 def unsettled(histories: Sequence[History], *, agreed: bool = False) -> Confidence:
     """The same where what was seen has two readings: never high."""
     return Confidence.MEDIUM if settled(histories, agreed=agreed) is Confidence.HIGH else Confidence.LOW
+
+
+def moments(times: Iterable[float], apart_seconds: float) -> int:
+    """How many of them are so far apart: what happens together counts once."""
+    found, last = 0, float("-inf")
+    for at in sorted(times):
+        if at - last >= apart_seconds:
+            found, last = found + 1, at
+    return found

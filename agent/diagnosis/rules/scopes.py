@@ -21,14 +21,13 @@ from agent.diagnosis.rules.reading import (
     unsettled,
     within_pod,
 )
-from agent.diagnosis.rules.standing import BARRED, Standing, Way, newest_change
+from agent.diagnosis.rules.standing import UNHEARD, Standing, Way, newest_change
 from agent.diagnosis.snapshot import History
 from agent.diagnosis.verdict import Cause, Verdict
 from agent.model import Phase, Reason, Scope
 from agent.networks import ip_address
 from agent.wording import count
 
-_UNHEARD = BARRED | {Way.REFUSED}
 _NEIGHBOURS = 2
 """How many hosts of a scope are asked whether they still answer."""
 
@@ -46,18 +45,18 @@ def network_down(case: Case) -> Iterator[Verdict]:
     if not found or len(found) < len(failing):
         return  # an earlier rule knows better
     since = newest_change(found)
-    api = case.standings.kubernetes_api(since)
-    if api not in {None, *_UNHEARD}:
+    api = case.standings.kubernetes_api(found)
+    if api not in {None, *UNHEARD}:
         return
     lookups = [h for h in found if case.lookup_failed(h)]
     if case.nameservers.answered_since(since) or (lookups and answered_meanwhile(case, lookups)):
         return
-    dead = [s for s in case.standings.all if s.way in _UNHEARD]
+    dead = [s for s in case.standings.all if s.way in UNHEARD]
     scopes = {s.scope for s in dead} | ({Scope.CLUSTER} if api is not None else set())
     nameservers = [server for server in case.nameservers.known if case.nameservers.answers(server) is False]
     tables = case.standings.tables
     cut_off = tables is not None and any(gateway.resolved is False for gateway in tables.gateways)
-    routeless = tables is not None and tables.default_routes == ()
+    routeless = _without_route(case)
     if not (cut_off or routeless or (nameservers and scopes) or len(scopes) > 1):
         return
     evidence = [f"nameserver {server} does not answer" for server in nameservers[:3]]
@@ -99,14 +98,23 @@ def _unheard(history: History, case: Case) -> bool:
     if failure.phase is Phase.CONNECT and not direct(history.outcomes[0]):
         return failure.reason in {Reason.TIMEOUT, Reason.UNREACHABLE, Reason.DENIED}
     standing = case.standings[history.name]
-    return failure.phase in {Phase.CONNECT, Phase.RESOLVE} and standing is not None and standing.way in _UNHEARD
+    return failure.phase in {Phase.CONNECT, Phase.RESOLVE} and standing is not None and standing.way in UNHEARD
+
+
+def _without_route(case: Case) -> bool:
+    """Whether the pod has lost its way out: addresses without a route, and no default route of their kind."""
+    tables = case.standings.tables
+    if tables is None or tables.default_routes is None:
+        return False
+    versions = {address.version for ip in tables.unrouted if (address := ip_address(ip)) is not None}
+    return not tables.default_routes or (bool(versions) and versions.isdisjoint(tables.default_routes))
 
 
 def _why_down(case: Case) -> str:
     tables = case.standings.tables
     if tables is None:
         return "consistent with a policy that denies all egress, or with a broken network of the pod"
-    if tables.default_routes == ():
+    if _without_route(case):
         return "the pod has no default route"
     if any(gateway.resolved is False for gateway in tables.gateways):
         return "its gateway does not answer on the link either, so that the pod's own network is broken"
@@ -134,14 +142,14 @@ def egress_blocked(case: Case) -> Iterator[Verdict]:
         return
     histories = [s.history for s in found]
     since = newest_change(histories)
-    api = case.standings.kubernetes_api(since)
+    api = case.standings.kubernetes_api(histories)
     others = [s for s in case.standings.all if s.scope is not Scope.PUBLIC]
     inside = [s.name for s in others if s.way in {Way.ANSWERS, Way.CLOSED}]
     named = case.nameservers.answered_since(since)
     if not inside and api is not Way.ANSWERS and not named:
         if len(_hosts(found)) < 2 or others:  # noqa: PLR2004 - one host alone says nothing about a scope
             return
-    elif not inside and api in _UNHEARD and all(s.way in _UNHEARD for s in others):
+    elif not inside and api in UNHEARD and all(s.way in UNHEARD for s in others):
         rest = [s for s in others if case.is_open(s.name)]
         yield _all_but_names([*found, *rest], case)
         return
@@ -208,9 +216,9 @@ def cluster_blocked(case: Case) -> Iterator[Verdict]:
     ]
     if not outside:
         return
-    api = case.standings.kubernetes_api(newest_change(histories))
+    api = case.standings.kubernetes_api(histories)
     several = len(_hosts(found)) > 1
-    if api in _UNHEARD:
+    if api in UNHEARD:
         also = "the Kubernetes API does not answer at its address either"
     elif several and all(s.way is Way.SILENT for s in found):
         also = "the Kubernetes API answers at its address" if api is not None else "nobody has asked the Kubernetes API"
@@ -218,7 +226,7 @@ def cluster_blocked(case: Case) -> Iterator[Verdict]:
         return  # Services of their own, each with a trouble of its own
     yield Verdict(
         cause=Cause.CLUSTER_BLOCKED,
-        confidence=settled(histories) if api in _UNHEARD else unsettled(histories, agreed=_agreed(found)),
+        confidence=settled(histories) if api in UNHEARD else unsettled(histories, agreed=_agreed(found)),
         targets=names(histories),
         summary=f"{_all_of(found, 'cluster')} {_how(found)}, while what is outside answers: consistent with an egress "
         "policy that leaves the cluster's own pods and Services out.",
@@ -244,7 +252,7 @@ def private_unreachable(case: Case) -> Iterator[Verdict]:
     for network, found in groups.items():
         histories = [s.history for s in found]
         since = newest_change(histories)
-        api = case.standings.kubernetes_api(since)
+        api = case.standings.kubernetes_api(histories)
         if not elsewhere and not answering and api is not Way.ANSWERS and not case.nameservers.answered_since(since):
             continue
         several = len(_hosts(found)) > 1
@@ -340,7 +348,7 @@ def _details(found: Sequence[Standing]) -> list[str]:
 
 def planner(case: Case) -> Iterator[Wanted]:
     """The controls every pod has for free, and whether what answered a while ago still does."""
-    failing = [s for s in case.standings.all if s.fails and s.way in _UNHEARD]
+    failing = [s for s in case.standings.all if s.fails and s.way in UNHEARD]
     if not failing:
         return
     targets = names(s.history for s in failing)

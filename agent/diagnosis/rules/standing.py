@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -45,6 +45,8 @@ class Way(StrEnum):
 
 BARRED = frozenset({Way.SILENT, Way.REJECTED, Way.FORBIDDEN, Way.UNREACHABLE})
 """Nothing of the host itself was heard."""
+UNHEARD = BARRED | {Way.REFUSED}
+"""The same, or whoever refused is not known."""
 
 _BY_REASON = {
     Reason.TIMEOUT: Way.SILENT,
@@ -136,10 +138,16 @@ class Standings:
         found = self.connected(ip, port)
         return None if found is None or found[0] < since else _way(found[1])
 
-    def kubernetes_api(self, since: float) -> Way | None:
-        """How the control every pod has for free does; None where nobody has asked since."""
+    def kubernetes_api(self, histories: Sequence[History]) -> Way | None:
+        """How the control every pod has for free does while all of these fail; None where that is not known.
+
+        That it did not answer counts since the first of them failed; that it did, only since all of them do.
+        """
         api = self._pod.kubernetes_api
-        return self.way(*api, since) if api is not None else None
+        if api is None or not histories:
+            return None
+        way = self.way(*api, min(failing_since(history) for history in histories))
+        return way if way is None or way in UNHEARD else self.way(*api, newest_change(histories))
 
     def _standing(self, history: History, *, own: bool = False) -> Standing | None:
         last = history.last
