@@ -10,12 +10,13 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 
-from agent.diagnosis import Diagnosis, History, Pod, Snapshot, diagnose, plan
+from agent.diagnosis import Diagnosis, History, Pod, Snapshot, diagnose, diagnosing, planning
 from agent.diagnosis.experiment import Experiment, LocalNetwork, Question
+from agent.diagnosis.rules import Steps
 from agent.diagnosis.rules.case import Case, Wanted
 from agent.model import Outcome, Phase, Reason
 from agent.sinks.status import StatusSink
@@ -31,6 +32,12 @@ SPACING_SECONDS = 0.25
 """From one evaluation to the next at least."""
 CPU_SHARE = 0.05
 """Evaluations that are costly come seldom enough not to take more of one CPU than this."""
+CALM_CPU_SHARE = 0.01
+"""The same, as long as targets that succeeded succeed."""
+CLOCK_SECONDS = 0.001
+"""How much sooner than it was asked for a timer may go off, generously."""
+SLICE_SECONDS = 0.002
+"""How long a part of an evaluation takes, about: then whatever else is due has its turn."""
 TICK_SECONDS = 5.0
 """Between two evaluations where nothing happens but time: some verdicts fade. A healthy diagnosis waits for news."""
 FRESH_SECONDS = 60.0
@@ -38,6 +45,8 @@ FRESH_SECONDS = 60.0
 and so on: a failure that stays as it is needs ever fewer questions."""
 FRESH_LOCALLY_SECONDS = 10.0
 """The same of this pod's own tables, which cost nothing."""
+
+T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 
@@ -88,6 +97,33 @@ class Current:
     """Those it rests on, the newest first."""
 
 
+class _Slices:
+    """Work done in small parts, and what they cost together."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self._part = 0.0
+        self.cost = 0.0
+        """Seconds."""
+
+    async def take(self, steps: Steps[T]) -> T:
+        """Every step of something, with pauses. Whatever it raises."""
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            finally:
+                spent = time.perf_counter() - self._began
+                self._began += spent
+                self.cost += spent
+                self._part += spent
+            if self._part >= SLICE_SECONDS:
+                await asyncio.sleep(0)
+                self._began, self._part = time.perf_counter(), 0.0
+
+
 class Diagnostician:
     """A sink, to be written to after the StatusSink that it reads."""
 
@@ -113,7 +149,10 @@ class Diagnostician:
         self._answers: dict[Question, _Answer] = {}
         self._asking: dict[asyncio.Task[tuple[Experiment, ...]], frozenset[Question]] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._rest_until = 0.0
+        self._evaluation: asyncio.Task[None] | None = None
+        self._evaluated_at = float("-inf")
+        self._cost = 0.0
+        """What the last evaluation took of a CPU, in seconds."""
         self._diagnosis = Diagnosis()
         self._since: tuple[float, float] | None = None
         """By the wall clock, and by the loop's."""
@@ -136,7 +175,7 @@ class Diagnostician:
         calm = kind is None and state is not None and state.kind is None
         if state is None or state.kind != kind:
             self._states[outcome.target.name] = _State(kind, self._loop.time() - outcome.duration_seconds)
-        self._evaluate_in(CALM_SECONDS if calm else DEBOUNCE_SECONDS)
+        self._evaluate_in(CALM_SECONDS if calm else DEBOUNCE_SECONDS, calm=calm)
 
     def ask_no_more(self) -> None:
         """Give up the questions under way, and ask no others: the agent is about to end."""
@@ -147,41 +186,58 @@ class Diagnostician:
     def close(self) -> None:
         """Evaluate what is known once more, and no more after that."""
         self.ask_no_more()
-        self._evaluate()
-        if self._timer is not None:
-            self._timer.cancel()
+        for handle in (self._timer, self._evaluation):
+            if handle is not None:
+                handle.cancel()
+        self._forget()
+        if self._states:
+            try:
+                self._settle(diagnose(self._snapshot()))
+            except Exception as error:  # noqa: BLE001 - what was known before is known still
+                self._complain(error)
 
-    def _evaluate_in(self, seconds: float) -> None:
+    def _evaluate_in(self, seconds: float, *, calm: bool = False) -> None:
         """Evaluate within this time, if that is not too soon after the last time."""
-        at = max(self._loop.time() + seconds, self._rest_until)
+        at = max(self._loop.time() + seconds, self._rested_at(CALM_CPU_SHARE if calm else CPU_SHARE))
         if self._timer is not None:
             if self._timer.when() <= at:
                 return
             self._timer.cancel()
         self._timer = self._loop.call_at(at, self._evaluate)
 
+    def _rested_at(self, share: float) -> float:
+        return self._evaluated_at + max(SPACING_SECONDS, self._cost / share)
+
     def _evaluate(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        began = time.perf_counter()
-        try:
-            self._renew()
-        except Exception as error:  # noqa: BLE001 - no defect here is a reason not to probe
+        self._timer = None
+        # One may be under way, or have ended since this one was asked for.
+        if self._evaluation is not None or self._loop.time() < self._rested_at(CPU_SHARE) - CLOCK_SECONDS:
+            self._evaluate_in(SPACING_SECONDS)
+            return
+        self._evaluation = self._loop.create_task(self._renew(), name="diagnosis")
+        self._evaluation.add_done_callback(self._evaluated)
+
+    def _evaluated(self, task: asyncio.Task[None]) -> None:
+        self._evaluation = None
+        self._evaluated_at = self._loop.time()
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None:  # no defect here is a reason not to probe
             self._complain(error)
-        cost = time.perf_counter() - began
-        self._rest_until = self._loop.time() + max(SPACING_SECONDS, cost / CPU_SHARE)
         if not self._diagnosis.healthy:
             self._evaluate_in(TICK_SECONDS)
 
-    def _renew(self) -> None:
-        self._forget()
-        if not self._states:
-            return
-        snapshot = self._snapshot()
-        self._settle(self._diagnose(snapshot))
-        if self._asker is not None:
-            self._ask(self._asker, snapshot)
+    async def _renew(self) -> None:
+        slices = _Slices()
+        try:
+            self._forget()
+            snapshot = self._snapshot()
+            self._settle(await self._diagnose(snapshot, slices))
+            if self._asker is not None:
+                await self._ask(self._asker, snapshot, slices)
+        finally:
+            self._cost = slices.cost
 
     def _snapshot(self) -> Snapshot:
         return Snapshot(
@@ -196,9 +252,9 @@ class Diagnostician:
             throttled_share=self._starvation.throttled_share(),
         )
 
-    def _diagnose(self, snapshot: Snapshot) -> Diagnosis:
+    async def _diagnose(self, snapshot: Snapshot, slices: _Slices) -> Diagnosis:
         try:
-            return diagnose(snapshot)
+            return await slices.take(diagnosing(snapshot))
         except Exception as error:  # noqa: BLE001 - then nobody knows why; that something fails is known all the same
             self._complain(error)
             case = Case(snapshot)
@@ -212,13 +268,16 @@ class Diagnostician:
         for listener in self._listeners:
             listener.diagnosed(diagnosis)
 
-    def _ask(self, asker: Asker, snapshot: Snapshot) -> None:
+    async def _ask(self, asker: Asker, snapshot: Snapshot, slices: _Slices) -> None:
         """Have asked what is worth asking, less what is being asked, and what is known but not for which target."""
-        fresh = {question: answer for question, answer in self._answers.items() if not self._old(answer)}
+        old = {question for question, answer in self._answers.items() if self._old(answer)}
+        known = tuple(experiment for experiment in snapshot.experiments if experiment.question not in old)
+        plan = await slices.take(planning(dataclasses.replace(snapshot, experiments=known)))
+        # Meanwhile answers may have come, and others have lost their meaning.
+        fresh = {question: answer for question, answer in self._answers.items() if question not in old}
         under_way = frozenset[Question]().union(*self._asking.values())
         wanted: list[Wanted] = []
-        known = tuple(experiment for experiment in snapshot.experiments if experiment.question in fresh)
-        for one in plan(dataclasses.replace(snapshot, experiments=known)):
+        for one in plan:
             answer = fresh.get(one.question)
             if one.question in under_way:
                 continue
@@ -226,7 +285,7 @@ class Diagnostician:
                 self._share(answer, one.targets)
             else:
                 wanted.append(one)
-        if wanted:
+        if wanted and self._asker is not None:
             asked_at = self._loop.time()
             asking = asker.ask(wanted, snapshot, lambda experiment: self._found(experiment, asked_at))
             task = self._loop.create_task(asking, name="experiments")

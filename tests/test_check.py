@@ -693,6 +693,22 @@ async def test_a_signal_shows_what_is_known_so_far(
         assert done.lines[-1] == "1 of 2 targets is fine, 1 not done"
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_a_signal_ends_the_questions_too(number: signal.Signals, code: int, tmp_path: Path) -> None:
+    """All outcomes are known by then, and so is what they are evidence of."""
+    async with silent() as server:
+        path = config(tmp_path, stuck(server, timeout="300ms"))
+        async with started("check", "--config", path, "--output", "json") as process:
+            # The run itself, and then somebody who wants to know more.
+            await until(lambda: server.connections == 2)
+            process.send_signal(number)
+            done = await finished(process)
+    document = json.loads(done.stdout)
+    assert (done.code, done.stderr) == (code, "")
+    assert [outcome["target"] for outcome in document["outcomes"]] == ["stuck"]
+    assert [verdict["targets"] for verdict in document["diagnosis"]["verdicts"]] == [["stuck"]]
+
+
 async def until(condition: Any) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not condition():  # noqa: ASYNC110 - a condition in another process

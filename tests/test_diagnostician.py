@@ -17,11 +17,13 @@ from agent.diagnosis.experiment import Connect, Connected, Experiment, LocalNetw
 from agent.diagnosis.rules import Planner, Rule
 from agent.diagnosis.rules.case import Case, Wanted
 from agent.diagnostician import (
+    CALM_CPU_SHARE,
     CALM_SECONDS,
     CPU_SHARE,
     DEBOUNCE_SECONDS,
     FRESH_LOCALLY_SECONDS,
     FRESH_SECONDS,
+    SLICE_SECONDS,
     SPACING_SECONDS,
     TICK_SECONDS,
     Diagnostician,
@@ -215,6 +217,56 @@ async def test_a_costly_evaluation_is_made_seldom(ruling: Callable[[Rule], None]
         world.write("a", REFUSED)
         await asyncio.sleep(0.1)
     assert 1 < len(world.told) <= 10.0 / (cost / CPU_SHARE) + 1
+
+
+@VIRTUAL_TIME
+async def test_a_costly_evaluation_of_what_goes_on_well_is_made_even_more_seldom(
+    ruling: Callable[[Rule], None],
+) -> None:
+    """And still, a failure does not wait for that."""
+    cost = 0.02
+
+    def slow(_: Case) -> Iterable[Verdict]:
+        time.sleep(cost)
+        return ()
+
+    ruling(slow)
+    world = World(named("a"), named("b"))
+    for _ in range(200):  # twenty seconds
+        world.write("a")
+        await asyncio.sleep(0.1)
+    assert 1 < len(world.told) <= 20.0 / (cost / CALM_CPU_SHARE) + 2
+    await asyncio.sleep(cost / CPU_SHARE)
+    world.write("a")
+    world.write("b", REFUSED)
+    # Whatever the machine made of twenty milliseconds.
+    await asyncio.sleep(max(SPACING_SECONDS, world.diagnostician._cost / CPU_SHARE) + DEBOUNCE_SECONDS)
+    assert world.causes == (Cause.UNKNOWN,)
+
+
+async def test_others_have_their_turn_while_a_long_evaluation_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rule by rule: a run that ends meanwhile is not kept waiting for all of them."""
+    turns: list[int] = []
+    ended: list[int] = []
+
+    def rule(number: int) -> Rule:
+        def slow(_: Case) -> Iterable[Verdict]:
+            time.sleep(2 * SLICE_SECONDS)
+            ended.append(number)
+            return ()
+
+        return slow
+
+    monkeypatch.setattr(rules, "RULES", tuple(rule(number) for number in range(10)))
+    monkeypatch.setattr(rules, "PLANNERS", ())
+    world = World(named("a"))
+    world.write("a", REFUSED)
+    while not world.told:
+        if ended and len(ended) < 10:
+            turns.append(len(ended))
+        await asyncio.sleep(0)
+    assert len(set(turns)) >= 5
+    world.diagnostician.close()
 
 
 @VIRTUAL_TIME

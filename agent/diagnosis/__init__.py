@@ -4,7 +4,7 @@ Nothing here asks, waits or looks at a clock. `diagnose` turns a snapshot into a
 whose answers would tell its causes apart; agent.experiments asks them.
 """
 
-from agent.diagnosis.rules import diagnose, plan
+from agent.diagnosis.rules import diagnose, diagnosing, plan, planning
 from agent.diagnosis.snapshot import History, Pod, Resolver, Snapshot
 from agent.diagnosis.verdict import Cause, Confidence, Diagnosis, Verdict
 
@@ -18,5 +18,7 @@ __all__ = [
     "Snapshot",
     "Verdict",
     "diagnose",
+    "diagnosing",
     "plan",
+    "planning",
 ]

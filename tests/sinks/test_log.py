@@ -176,6 +176,40 @@ def test_an_exception_is_one_line(configured: Configure) -> None:
     assert event["exception"][0]["exc_type"] == "ValueError"
 
 
+VERDICTS = [
+    {
+        "cause": "dns_failing",
+        "confidence": "high",
+        "targets": ["a", "b"],
+        "summary": "10.96.0.10 answers SERVFAIL \x1b[31m",
+        "advice": "Look: `kubectl -n kube-system logs -l k8s-app=kube-dns --all-containers --since=10m --tail=100`",
+        "runbook": "docs/runbook.md#dns_failing",
+    }
+]
+
+
+def test_verdicts_are_set_for_people_on_a_terminal_and_for_programs_elsewhere(configured: Configure) -> None:
+    """Below their event, a command in one line, and nothing that a terminal would obey."""
+    stream = configured(form=LogFormat.PRETTY)
+    structlog.get_logger("agent.test").warning("diagnosis_changed", causes=["dns_failing"], verdicts=VERDICTS)
+    first, empty, *below = stream.getvalue().splitlines()
+    assert "diagnosis_changed" in first
+    assert "causes=['dns_failing']" in first
+    assert "verdicts" not in first
+    assert empty == ""
+    assert below == [
+        r"dns_failing (high confidence): 10.96.0.10 answers SERVFAIL \x1b[31m",
+        "  targets   a, b",
+        "  next      Look:",
+        f"            {VERDICTS[0]['advice'].removeprefix('Look: ')}",  # type: ignore[attr-defined]
+        "  runbook   docs/runbook.md#dns_failing",
+    ]
+    stream = configured(form=LogFormat.JSON)
+    structlog.get_logger("agent.test").warning("diagnosis_changed", causes=["dns_failing"], verdicts=VERDICTS)
+    (event,) = events(stream)
+    assert event["verdicts"] == VERDICTS
+
+
 @pytest.mark.parametrize("form", [LogFormat.JSON, LogFormat.PRETTY])
 @pytest.mark.parametrize("logger", ["agent.test", "asyncio"])
 def test_a_traceback_shows_no_variables(configured: Configure, form: LogFormat, logger: str) -> None:
