@@ -69,7 +69,7 @@ class Campaign:
             for scenario in scenarios:
                 self._waiting.put(scenario)
         self._stopping = threading.Event()
-        count = min(worlds or int(os.environ.get(WORLDS_VARIABLE, "0")) or 2 * (os.cpu_count() or 1), len(scenarios))
+        count = min(worlds or int(os.environ.get(WORLDS_VARIABLE, "0")) or 3 * (os.cpu_count() or 1), len(scenarios))
         self._threads = [threading.Thread(target=self._work, name=f"world-{number}") for number in range(count)]
 
     def __enter__(self) -> Self:
@@ -277,7 +277,7 @@ def main(arguments: Sequence[str]) -> int:
     """Play all scenarios, or those that are named; print the matrix, and write it where that is asked for."""
     parser = argparse.ArgumentParser(prog="python -m tests.lab.campaign", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="scenarios; all of them where left out")
-    parser.add_argument("--worlds", type=int, help="how many side by side; twice the number of CPUs where left out")
+    parser.add_argument("--worlds", type=int, help="how many side by side; three times the number of CPUs where left out")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the matrix between its marks in this file")
     options = parser.parse_args(arguments)
     for number in (signal.SIGTERM, signal.SIGHUP):
