@@ -193,6 +193,9 @@ class Fact(StrEnum):
     EVENT_LOOP_LAG_SECONDS = "event_loop_lag_seconds"
     """float: the longest the event loop was late during the run."""
 
+    RETRANSMITTED_SEGMENTS = "retransmitted_segments"
+    """int: TCP segments of the run's last connection that had to be sent again; absent where none had."""
+
     TLS_VERSION = "tls_version"
     TLS_CIPHER = "tls_cipher"
     CERTIFICATE_SUBJECT = "certificate_subject"

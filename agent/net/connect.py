@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from contextlib import ExitStack
+import struct
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Self
 
@@ -19,10 +20,11 @@ READ_LIMIT_BYTES = 64 * 1024
 class Stream:
     """A TCP connection, perhaps with TLS on it. Leaving it aborts it: nothing lingers, nothing is awaited."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, recorder: Recorder) -> None:
         self.reader = reader
         self.writer = writer
         self._socket_transport = writer.transport
+        self._recorder = recorder
 
     async def __aenter__(self) -> Self:
         return self
@@ -57,12 +59,28 @@ class Stream:
         self.reader._buffer[:0] = data  # type: ignore[attr-defined]  # noqa: SLF001
 
     def abort(self) -> None:
-        """Close at once; what is unsent is dropped."""
+        """Close at once; what is unsent is dropped. What the kernel had to send again is written down."""
+        if again := _sent_again(self._socket_transport.get_extra_info("socket")):
+            self._recorder.facts[Fact.RETRANSMITTED_SEGMENTS] = again
         if not self.writer.transport.is_closing():
             self.writer.transport.abort()
         # A transport of TLS that is closing waits for the peer's goodbye; to abort it as well raises AttributeError
         # where it was closed twice (Python 3.11.2).
         self._socket_transport.abort()
+
+
+# linux/tcp.h, struct tcp_info: tcpi_total_retrans; the SYN counts too.
+_TOTAL_RETRANS = struct.Struct("=100xI")
+
+
+def _sent_again(sock: socket.socket | None) -> int:
+    """How many segments of a connection were sent again; 0 where it is closed, and nobody knows any more."""
+    if sock is None:
+        return 0
+    with suppress(OSError, struct.error):
+        count: int = _TOTAL_RETRANS.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TOTAL_RETRANS.size))[0]
+        return count
+    return 0
 
 
 async def connect(address: Address, recorder: Recorder) -> Stream:
@@ -78,6 +96,6 @@ async def connect(address: Address, recorder: Recorder) -> Stream:
             if recorder.segment_bytes is not None:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, recorder.segment_bytes)
             await loop.sock_connect(sock, (address.ip, address.port))
-        stream = Stream(*await asyncio.open_connection(sock=sock, limit=READ_LIMIT_BYTES))
+        stream = Stream(*await asyncio.open_connection(sock=sock, limit=READ_LIMIT_BYTES), recorder)
         unused.pop_all()
         return stream

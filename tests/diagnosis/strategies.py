@@ -252,6 +252,7 @@ FACTS: Mapping[Fact, st.SearchStrategy[Any]] = MappingProxyType(
         Fact.BLOCKED_BY: st.sampled_from([f"{phase}/{reason}" for phase, reason in PAIRS]),
         Fact.STARVED: st.just(value=True),
         Fact.EVENT_LOOP_LAG_SECONDS: _FLOATS,
+        Fact.RETRANSMITTED_SEGMENTS: st.integers(1, 9),
         Fact.TLS_VERSION: st.sampled_from(["TLSv1.2", "TLSv1.3", None]),
         Fact.TLS_CIPHER: st.sampled_from(["TLS_AES_256_GCM_SHA384", None]),
         Fact.CERTIFICATE_SUBJECT: _TEXTS,

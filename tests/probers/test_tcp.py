@@ -452,6 +452,20 @@ def test_a_packet_filter_in_the_way(hosts: Hosts, rule: str, reason: str, negati
         assert outcome.phases[Phase.CONNECT] > 0.8 * outcome.duration_seconds
 
 
+def test_a_lost_packet_is_told(hosts: Hosts) -> None:
+    """A connection that stands after its SYN was sent again has lost something, however well it goes on."""
+    client, server = hosts
+    # The first SYN has 60 bytes.
+    server.filter("input", "tcp dport 8000 tcp flags syn quota until 61 bytes drop")
+    try:
+        outcome = client.probe_in_thread("tcp", address=f"{SERVER_IP}:8000")
+    finally:
+        server.filter("input")
+    assert verdict(outcome) == "success"
+    assert outcome.facts[Fact.RETRANSMITTED_SEGMENTS] == 1
+    assert outcome.phases[Phase.CONNECT] > 0.9
+
+
 def test_an_open_way_fails_a_negative_target(hosts: Hosts) -> None:
     client, _ = hosts
     good = client.probe_in_thread("tcp", address=f"{SERVER_IP}:8000")

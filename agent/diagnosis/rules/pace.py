@@ -24,60 +24,73 @@ _REMEMBERED_SECONDS = 60.0
 
 # --- lost packets ----------------------------------------------------------------------------------------------------
 
-_STEPS = ((0.98, 1.4), (2.98, 3.6), (6.98, 7.8))
-"""Seconds after which Linux sends a SYN again (1, 3 and 7: RFC 6298 section 2.1), and how late an answer may be."""
-_QUICK_SECONDS = 0.5
-"""How long a connection takes at most that lost nothing: no place on earth is further."""
+_RUNS = 6
+"""How many intervals of a target are looked back at, if that is more than a minute."""
+_LATE, _LATE_SHARE = 2, 0.2
+"""How many runs of a target, and which part of them, must have lost something: now and then any network does."""
 _MOMENTS = 3
 """How many separate moments must show a loss. The end of an outage lets late connections stand for up to 4 s."""
 _APART_SECONDS = 2.5
 _ROW = 2
 """How many failures in a row may be chance; more have a cause of their own."""
+_SYN_SECONDS = 0.95
+"""Linux sends a lost SYN again after 1 s (RFC 6298 section 2.1)."""
 
 
 def packet_loss(case: Case) -> Iterator[Verdict]:
-    """Connections that stand after a retransmission, lookups answered at the second try, timeouts here and there."""
-    since = case.snapshot.at - _REMEMBERED_SECONDS
-    late: list[tuple[float, Outcome]] = []
+    """Runs that succeed after segments or questions were sent again, and timeouts here and there."""
+    late: dict[str, list[Outcome]] = {}
     for history in case.snapshot.histories:
-        if not within_pod(history) and history.target.negative is False:
-            late += [(_established_at(o), o) for o in _late(history) if o.started_at > since]
-    steps = [o for _, o in late if _step(o) is not None]
-    if not steps or moments((at for at, _ in late), _APART_SECONDS) < _MOMENTS:
+        recent = _recent(history, case)
+        found = [o for o in recent if _lost_something(o)]
+        if len(found) >= _LATE and len(found) >= _LATE_SHARE * len(recent) and not within_pod(history):
+            late[history.name] = found
+    runs = [outcome for found in late.values() for outcome in found]
+    resent = [o for o in runs if Fact.RETRANSMITTED_SEGMENTS in o.facts]
+    if not resent or moments((_established_at(o) for o in runs), _APART_SECONDS) < _MOMENTS:
         return
-    lossy = {o.target.name for _, o in late}
-    if len(lossy) == 1 and any(_flaps(h) for h in case.snapshot.histories if h.name in lossy):
-        return  # whose connections are late where the silence ends
+    if len(late) == 1 and any(_flaps(h) for h in case.snapshot.histories if h.name in late):
+        return  # its connections are late where each silence ends
     failing = [h for h in case.unexplained if _by_chance(h)]
-    shown = {h.name for h in failing} | {h.name for h in case.unremarked if h.name in lossy}
-    found = [h for h in case.snapshot.histories if h.name in shown]
-    if not found:
-        return
-    worst = max(steps, key=lambda o: (o.phases[Phase.CONNECT], o.started_at))
-    retried = len(late) - len(steps)
-    runs = sum(1 for h in case.snapshot.histories for o in h.outcomes if o.started_at > since)
-    certain = len(steps) >= 2 * _MOMENTS or len(lossy) > _ROW
-    tables = case.standings.tables
+    shown = {h.name for h in failing} | {h.name for h in case.unremarked if h.name in late}
+    affected = [h for h in case.snapshot.histories if h.name in shown]
+    if affected:
+        yield _loss(affected, failing, runs, resent, case)
+
+
+def _loss(
+    affected: Sequence[History],
+    failing: Sequence[History],
+    late: Sequence[Outcome],
+    resent: Sequence[Outcome],
+    case: Case,
+) -> Verdict:
+    names_of_late = {o.target.name for o in late}
+    looked_at = sum(len(_recent(h, case)) for h in case.snapshot.histories if h.name in names_of_late)
+    segments = sum(o.facts[Fact.RETRANSMITTED_SEGMENTS] for o in resent)
     evidence = [
-        f"{len(late)} of the last {runs} runs within a minute succeeded only after something was sent again",
         (
-            f"{worst.target.name} connected after {seconds(worst.phases[Phase.CONNECT])}, which is when Linux sends a "
-            f"lost SYN "
-            "again"
-        ),
-    ]
-    if retried:
-        evidence.append(f"{count(retried, 'lookup')} got an answer at a later try only")
-    if tables is not None and tables.retransmitted_segments:
-        evidence.append(
-            f"this pod sent {tables.retransmitted_segments} of {tables.sent_segments} TCP segments again lately"
+            f"{len(late)} of the last {looked_at} runs of {some(sorted(names_of_late))} succeeded only after something "
+            f"was sent "
+            f"again: {count(segments, 'TCP segment')}"
         )
-    yield Verdict(
+    ]
+    worst = max(resent, key=lambda o: (o.phases.get(Phase.CONNECT, 0.0), o.started_at))
+    if (took := worst.phases.get(Phase.CONNECT, 0.0)) > _SYN_SECONDS:
+        evidence.append(f"{worst.target.name} connected after {seconds(took)}: Linux sends a lost SYN again after 1 s")
+    if retried := sum(_second_try(o) for o in late):
+        evidence.append(f"{count(retried, 'lookup')} got an answer at a later try only")
+    tables = case.standings.tables
+    if tables is not None and tables.retransmitted_segments:
+        sent = f"{tables.retransmitted_segments} of {tables.sent_segments}"
+        evidence.append(f"this pod sent {sent} TCP segments again lately, those of the task included")
+    certain = len(late) >= 2 * _MOMENTS
+    return Verdict(
         cause=Cause.PACKET_LOSS,
         confidence=Confidence.HIGH if certain else Confidence.MEDIUM,
-        targets=names(found),
-        summary=f"Packets get lost on the way to {some(names(found))}: connections stand only after retransmissions"
-        + (", and some runs time out." if failing else "."),
+        targets=names(affected),
+        summary=f"Packets get lost on the way to {some(names(affected))}: runs succeed only after retransmissions"
+        + (", and some time out." if failing else "."),
         evidence=tuple(evidence + [seen(h) for h in failing[:3]]),
         advice="See whether it is this node or everywhere: compare netprobe on other nodes "
         "(`netprobe_phase_duration_seconds`"
@@ -86,24 +99,22 @@ def packet_loss(case: Case) -> Iterator[Verdict]:
     )
 
 
-def _late(history: History) -> Iterator[Outcome]:
-    """Successes that took a second try of TCP or of a lookup."""
-    connects = [o.phases[Phase.CONNECT] for o in history.outcomes if Phase.CONNECT in o.phases and o.failure is None]
-    quick = bool(connects) and min(connects) < _QUICK_SECONDS
-    for outcome in history.outcomes:
-        if outcome.failure is not None or Fact.STARVED in outcome.facts:
-            continue
-        if (quick and _step(outcome) is not None) or _second_try(outcome):
-            yield outcome
+def _recent(history: History, case: Case) -> list[Outcome]:
+    if history.target.negative:
+        return []
+    since = case.snapshot.at - max(_REMEMBERED_SECONDS, _RUNS * history.target.interval_seconds)
+    return [outcome for outcome in history.outcomes if outcome.started_at > since]
+
+
+def _lost_something(outcome: Outcome) -> bool:
+    """Whether it succeeded, and took a second try of TCP or of a lookup."""
+    if outcome.failure is not None or Fact.STARVED in outcome.facts:
+        return False
+    return Fact.RETRANSMITTED_SEGMENTS in outcome.facts or _second_try(outcome)
 
 
 def _established_at(outcome: Outcome) -> float:
     return outcome.started_at + outcome.phases.get(Phase.RESOLVE, 0.0) + outcome.phases.get(Phase.CONNECT, 0.0)
-
-
-def _step(outcome: Outcome) -> float | None:
-    took = outcome.phases.get(Phase.CONNECT, 0.0)
-    return next((least for least, most in _STEPS if least <= took <= most), None)
 
 
 def _second_try(outcome: Outcome) -> bool:
