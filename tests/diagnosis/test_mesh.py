@@ -9,7 +9,7 @@ import pytest
 from agent.diagnosis import Snapshot, plan
 from agent.diagnosis.experiment import Connect, Connected, Mesh, MeshProxy
 from agent.model import Fact, Failure, Phase, Reason, Scope
-from tests.diagnosis.seen import Said, experiment, failing, http, postgres, said, snapshot, tcp, texts, working
+from tests.diagnosis.seen import Facts, Said, experiment, failing, http, postgres, said, snapshot, tcp, texts, working
 
 API = http("api", "https://api.example.com/health")
 WEB = http("web", "http://web/", scope=Scope.CLUSTER)
@@ -38,9 +38,11 @@ def mesh(found: Mesh) -> Any:
     return experiment(MeshProxy(), found, "api", "web")
 
 
+AT: Facts = {Fact.ADDRESS: "203.0.113.10:443"}
+
+
 def refused(*targets: Any, seconds: float = 0.0002) -> list[Any]:
-    at = {Fact.ADDRESS: "203.0.113.10:443"}
-    return [failing(t, "connect/refused", at, phases={Phase.RESOLVE: 0.003, Phase.CONNECT: seconds}) for t in targets]
+    return [failing(t, "connect/refused", AT, phases={Phase.RESOLVE: 0.003, Phase.CONNECT: seconds}) for t in targets]
 
 
 def envoy(said_by_itself: str, status: int = 503) -> dict[Fact, Any]:
@@ -79,6 +81,10 @@ NEAR_MISSES: dict[str, Snapshot] = {
     ),
     "a packet filter of the pod refuses": snapshot(
         *refused(API, WEB, DATABASE, WAREHOUSE), experiments=[experiment(FAR, REJECTED, "api")]
+    ),
+    "refused one hop away by the node itself": snapshot(
+        failing(DATABASE, "connect/refused", {Fact.ADDRESS: "10.244.1.1:5432"}, phases={Phase.CONNECT: 0.0002}),
+        experiments=[experiment(Connect("10.244.1.1", 5432, hops=1), HERE, "database")],
     ),
     "another target works": snapshot(*refused(API, WEB, DATABASE), working(WAREHOUSE)),
     "another target is slow to refuse": snapshot(*refused(API, WEB, DATABASE), *refused(WAREHOUSE, seconds=0.02)),
@@ -119,7 +125,7 @@ NO_UPSTREAM: dict[str, tuple[Snapshot, Said]] = {
     ),
     "accepted in the pod, and hung up on": (
         snapshot(
-            failing(API, "tls/closed"),
+            failing(API, "tls/closed", AT),
             failing(DATABASE, "login/reset"),
             working(BROKER),
             experiments=[mesh(NONE), experiment(FAR, ACCEPTED, "api")],
@@ -129,6 +135,14 @@ NO_UPSTREAM: dict[str, tuple[Snapshot, Said]] = {
     "accepted in the pod, and silent": (
         snapshot(failing(API, "tls/timeout"), working(WEB), experiments=[mesh(ISTIO)]),
         {("mesh_no_upstream", "medium", ("api",))},
+    ),
+    "accepted one hop away by a pod of the same node": (
+        snapshot(
+            failing(DATABASE, "login/closed", {Fact.ADDRESS: "10.244.1.30:5432"}),
+            working(WEB),
+            experiments=[experiment(Connect("10.244.1.30", 5432, hops=1), ACCEPTED, "database")],
+        ),
+        {("server_error", "medium", ("database",))},
     ),
     "the far end has spoken": (
         snapshot(
@@ -195,7 +209,7 @@ def test_what_is_no_mesh_that_has_not_started(row: str) -> None:
             "accepted in the pod, and hung up on",
             (
                 "behind a mesh a TCP connect proves nothing",
-                "was accepted in 0.10 ms: by something in this pod",
+                "was accepted in 0.10 ms: by this pod itself",
                 "broker only connect",
             ),
         ),

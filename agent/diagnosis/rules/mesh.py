@@ -200,18 +200,20 @@ def _here(case: Case) -> _Here:
         kind, ready = found.kind, found.ready
         evidence.append(f"In this pod, {found.detail}.")
     accepts = refuses = absent = False
+    public = {tried[0] for h in case.snapshot.histories if h.target.scope is Scope.PUBLIC and (tried := peer(h))}
     for question, answer in case.snapshot.asked(Connect):
         if question.hops != 1 or not isinstance(answer, Connected):
             continue
-        where = f"A connection to {question.ip}:{question.port} whose packets may not pass a router"
-        if answer.failure is None:
-            accepts = True
-            evidence.append(f"{where} was accepted in {seconds(answer.seconds)}: by something in this pod.")
-        elif answer.failure.reason is Reason.REFUSED and not answer.rejected:
-            refuses = True
-            evidence.append(f"{where} was refused in {seconds(answer.seconds)}: by this pod itself.")
-        else:
+        refused = answer.failure is not None and answer.failure.reason is Reason.REFUSED and not answer.rejected
+        if answer.failure is not None and not refused:
             absent = True
+        elif question.ip in public:
+            # Anybody else may be the node itself, or on the same bridge: no router is in between.
+            accepts, refuses = accepts or not refused, refuses or refused
+            evidence.append(
+                f"A connection to {question.ip}:{question.port} whose packets may not pass a router was "
+                f"{'refused' if refused else 'accepted'} in {seconds(answer.seconds)}: by this pod itself."
+            )
     return _Here(kind, ready, tuple(evidence), accepts, refuses and not accepts, absent and not (accepts or refuses))
 
 
