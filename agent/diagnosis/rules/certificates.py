@@ -49,12 +49,13 @@ def interception(case: Case) -> Iterator[Verdict]:
             continue
         proxies = {str(proxy) for history in histories if (proxy := fact(history, Fact.PROXY)) is not None}
         way = f" on the way through {some(sorted(proxies))}" if proxies else ""
+        sure = len(domains) >= _BEYOND_DOUBT
         yield Verdict(
             cause=Cause.TLS_INTERCEPTION,
-            confidence=Confidence.HIGH if len(domains) >= _BEYOND_DOUBT else Confidence.MEDIUM,
+            confidence=Confidence.HIGH if sure else Confidence.MEDIUM,
             targets=names(histories),
             summary=f"{len(domains)} unrelated public names show certificates of one issuer that nobody here knows, "
-            f"{issuer!r}: something{way} opens TLS and signs by itself.",
+            f"{issuer!r}: something{way} opens TLS and signs by itself{'' if sure else ', or they have one owner'}.",
             evidence=(
                 *(
                     f"{history.name}: {host(history)} shows {fact(history, Fact.CERTIFICATE_SUBJECT)!r}, issued by "
@@ -143,7 +144,7 @@ def _untrusted(histories: Sequence[History], _at: float) -> Verdict:
     if subject and subject == issuer:
         why = f"signed itself ({subject})"
     elif len(chain) == 1:
-        why = f"is of {issuer!r}, which is not trusted here: a private authority, or an intermediate is missing"
+        why = f"is signed by {issuer!r}, not trusted here: a private authority, or an intermediate is missing"
     else:
         why = f"leads to an authority that is not trusted here, {_issuer(history)!r}"
     aside = ", or something on the way opens TLS" if public else ""

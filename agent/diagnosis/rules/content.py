@@ -16,7 +16,8 @@ from agent.wording import seconds
 
 _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _TOO_MANY, _PORTAL = 401, 403, 404, 429, 511
 _ERRORS_FROM = 500
-_OF_A_GATEWAY = {502: "bad gateway", 503: "unavailable", 504: "gateway timeout"}
+_OF_A_GATEWAY = {502: "bad gateway", 504: "gateway timeout"}
+_UNAVAILABLE = 503
 _HTML = "text/html"
 _INSUFFICIENT_PRIVILEGE = "42501"
 _RBAC = "RBAC:"
@@ -154,6 +155,11 @@ def server_error(case: Case) -> Iterator[Verdict]:
         if status in _OF_A_GATEWAY:
             what = f"A gateway in front of {host(history)} answers {status} ({_OF_A_GATEWAY[status]}): the application "
             what += "behind it is down, not ready or too slow"
+        elif status == _UNAVAILABLE:
+            what = (
+                f"{host(history)} answers 503 (unavailable): it is overloaded, starts or drains, or a gateway in front "
+            )
+            what += "has nobody ready behind it"
         elif status == _TOO_MANY:
             what = f"{host(history)} answers 429: it limits how often it is asked"
         elif status:
