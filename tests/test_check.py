@@ -661,6 +661,16 @@ async def test_progress_shows_who_is_waited_for_in_which_phase_and_how_long(tmp_
     assert screen.seen.rpartition("\x1b[?25l")[2].count("\x1b[?25h") == 1  # the cursor is back
 
 
+async def test_progress_says_when_more_is_asked(tmp_path: Path) -> None:
+    """All targets are done by then, and the table is still to come."""
+    async with terminal() as screen, silent() as server:
+        path = config(tmp_path, stuck(server, timeout="500ms"))
+        async with started("check", "--config", path, env=XTERM, stderr=screen.follower) as process:
+            await screen.shows("1 of 1 target done, asking why")
+            done = await finished(process)
+    assert done.code == 1
+
+
 @pytest.mark.parametrize("env", [{"TERM": "dumb"}, XTERM])
 async def test_no_progress_where_nobody_can_see_it(env: dict[str, str], tmp_path: Path) -> None:
     async with silent() as server:

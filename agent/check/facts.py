@@ -76,6 +76,8 @@ def _peer(outcome: Outcome) -> Iterator[Remark]:
             yield Remark(f"address {address} (first of {of})")
         elif address not in outcome.target.name:
             yield Remark(f"address {address}")
+    if facts.get(Fact.RETRANSMITTED_SEGMENTS):
+        yield Remark(f"{count(facts[Fact.RETRANSMITTED_SEGMENTS], 'segment')} sent again", warning=True)
 
 
 def _tls(outcome: Outcome) -> Iterator[Remark]:
