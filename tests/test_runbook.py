@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from agent import cli
 from agent.diagnosis import Cause, Confidence, Verdict
 from agent.diagnosis.verdict import RUNBOOK
 
@@ -37,6 +40,7 @@ def _blank(match: re.Match[str]) -> str:
 
 
 SECTIONS = sections()
+_SHELL = [body for _, body in blocks("shell")]
 
 
 def test_every_cause_has_a_section_and_every_section_a_cause() -> None:
@@ -73,11 +77,28 @@ def test_the_table_at_the_top_leads_to_every_cause() -> None:
     assert set(re.findall(r"\(#(\w+)\)", table)) == {cause.value for cause in Cause}
 
 
+def texts_of_the_code() -> list[str]:
+    """Every string in the package, put together where it was written in pieces."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "agent").rglob("*.py"))]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    return [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+
+
+def commands() -> list[str]:
+    """What documents and advice say to type of netprobe itself, less what stands for something else."""
+    documents = [path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")]
+    found = [
+        match for text in (*documents, *texts_of_the_code()) for match in re.findall(r"`(netprobe [^`\n]+)`", text)
+    ]
+    found += [match for body in _SHELL for match in re.findall(r" -- (netprobe [^\n|]+)", body)]
+    return sorted({command.strip() for command in found if "…" not in command and "URL" not in command})
+
+
 def test_what_the_code_refers_to_exists() -> None:
     """Advice names sections of the runbook and files of deploy/examples."""
-    code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "agent").rglob("*.py"))
-    anchors = set(re.findall(r"runbook\.md#(\w+)", code))
-    files = set(re.findall(r"deploy/examples/[\w-]+\.yaml", code))
+    said = "\n".join(texts_of_the_code())
+    anchors = set(re.findall(r"runbook\.md#(\w+)", said))
+    files = set(re.findall(r"deploy/examples/[\w-]+\.yaml", said))
 
     assert anchors <= {cause.value for cause in Cause}
     assert [name for name in files if not (ROOT / name).is_file()] == []
@@ -93,7 +114,6 @@ def test_manifests_are_those_of_the_examples(before: str, body: str) -> None:
     assert f"\n{body}" in f"\n{source}", f"not in {name}"
 
 
-_SHELL = [body for _, body in blocks("shell")]
 _ASSIGNED = re.compile(r"(?:^|[\s;])([A-Z_]+)=")
 
 
@@ -113,6 +133,15 @@ def test_variables_of_commands_are_introduced(body: str) -> None:
     loops = set(re.findall(r"\bfor (\w+) in\b", body))
 
     assert set(re.findall(r"\$\{?([A-Za-z_]+)", body)) <= known | loops
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_of_netprobe_are_those_it_has(command: str) -> None:
+    """Nobody is sent to a command that is a usage error."""
+    words = shlex.split(command)[1:]
+
+    if words != ["--version"]:  # which ends the process
+        assert callable(cli._parser().parse_args(words).run)
 
 
 def test_every_example_is_part_of_the_runbook() -> None:

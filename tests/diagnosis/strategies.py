@@ -523,7 +523,7 @@ def questions(
 ) -> st.SearchStrategy[Question]:
     """Questions as planners ask them: of the nameservers, of hosts and of targets there are."""
     kinds: list[st.SearchStrategy[Question]] = [
-        st.builds(lambda peer, hops: Connect(*peer, hops), st.sampled_from(peers), st.sampled_from([None, None, 1])),
+        st.builds(lambda peer, hops: Connect(peer[0], peer[1], hops), st.sampled_from(peers), st.sampled_from([None, None, 1])),
         st.just(MeshProxy()),
         st.just(LocalNetwork()),
         st.builds(SmallSegments, st.sampled_from(names)),
