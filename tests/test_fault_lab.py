@@ -48,6 +48,7 @@ def campaign(request: pytest.FixtureRequest) -> Iterator[Campaign]:
             if reporter is not None:
                 reporter.write_line("")
                 reporter.write_line(matrix.table(running.results()))
+                reporter.write_line(matrix.summary(running.results()))
     finally:
         signal.signal(signal.SIGTERM, before)
 

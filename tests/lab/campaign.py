@@ -277,7 +277,7 @@ def main(arguments: Sequence[str]) -> int:
     """Play all scenarios, or those that are named; print the matrix, and write it where that is asked for."""
     parser = argparse.ArgumentParser(prog="python -m tests.lab.campaign", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="scenarios; all of them where left out")
-    parser.add_argument("--worlds", type=int, help="how many side by side; three times the number of CPUs where left out")
+    parser.add_argument("--worlds", type=int, help="how many side by side; three a CPU where left out")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the matrix between its marks in this file")
     options = parser.parse_args(arguments)
     for number in (signal.SIGTERM, signal.SIGHUP):

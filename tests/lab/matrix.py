@@ -29,10 +29,11 @@ def median_seconds(results: Iterable[Result]) -> float | None:
 def summary(results: Sequence[Result]) -> str:
     """How many scenarios of which kind, and the median."""
     broken = [result for result in results if result.seconds is not None]
+    two = sum(len(result.scenario.expected) > 1 for result in broken)
     median = median_seconds(results)
     return (
-        f"{len(broken)} faults explained, {len(results) - len(broken)} healthy worlds left alone; "
-        f"from fault to right verdict: median {'-' if median is None else f'{median:.1f} s'}"
+        f"{len(broken)} worlds with a fault, {two} of them with two at once, were explained; "
+        f"{len(results) - len(broken)} healthy ones were left alone. From fault to right verdict: median {'-' if median is None else f'{median:.1f} s'}"
     )
 
 
@@ -44,7 +45,7 @@ def table(results: Sequence[Result]) -> str:
         confidences = ", ".join(verdict["confidence"] for verdict in result.verdicts) or "-"
         seconds = "-" if result.seconds is None else f"{result.seconds:.1f}"
         rows.append(f"| {result.scenario.title} | {causes} | {confidences} | {seconds} |")
-    return "\n".join((*rows, "", f"{summary(results)}."))
+    return "\n".join(rows)
 
 
 def read(file: Path) -> list[tuple[str, frozenset[str]]]:
@@ -59,4 +60,5 @@ def write(file: Path, results: Sequence[Result]) -> None:
     before, _, rest = file.read_text(encoding="utf-8").partition(BEGIN)
     _, found, after = rest.partition(END)
     assert found, f"expected {BEGIN} and {END} in {file}"
-    file.write_text(f"{before}{BEGIN}\n{table(results)}\n{END}{after}", encoding="utf-8")
+    folded = f"<details>\n<summary>All {len(results)} scenarios</summary>\n\n{table(results)}\n\n</details>"
+    file.write_text(f"{before}{BEGIN}\n{summary(results)}.\n\n{folded}\n{END}{after}", encoding="utf-8")
