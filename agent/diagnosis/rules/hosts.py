@@ -33,12 +33,12 @@ _PORTS = 3
 
 _USUAL: Mapping[str, tuple[int, ...]] = {
     "http": (443, 80, 8080, 8443),
-    "postgres": (5432, 6432),
+    "postgres": (5432, 6432, 6543),
 }
-"""Ports of the types of targets."""
+"""Ports of the types of targets. PgBouncer listens on 6432 by itself, and on 6543 in Airflow's Helm chart."""
 _RELATED: Sequence[frozenset[int]] = (
     frozenset({80, 443, 8080, 8443}),
-    frozenset({5432, 6432}),
+    frozenset({5432, 6432, 6543}),
     frozenset({3306, 33060}),
     frozenset({6379, 6380}),
     frozenset({5671, 5672}),
