@@ -121,6 +121,7 @@ async def _ask_nameservers(host: str, family: Family, resolv_conf: Path, recorde
         raise
     recorder.awaited = None
     recorder.facts[Fact.DNS_NAME] = findings[0].question.name or "."
+    recorder.facts[Fact.DNS_SERVER] = str(findings[0].server)
     attempts = notes.facts[Fact.DNS_ATTEMPTS]
     if _took_trouble(attempts):
         recorder.facts[Fact.DNS_ATTEMPTS] = attempts

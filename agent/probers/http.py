@@ -38,7 +38,7 @@ _OF_ONE_HOP = frozenset(
     {fact for fact in Fact if fact.value.startswith(("tls_", "certificate_", "client_certificate_"))}
     | {Fact.HTTP_STATUS_CODE, Fact.HTTP_VERSION, Fact.HTTP_SERVER, Fact.HTTP_CONTENT_TYPE, Fact.CLOCK_AHEAD_SECONDS}
     | {Fact.ADDRESSES, Fact.PROXY, Fact.PROXY_ERROR, Fact.MESH_PROXY, Fact.MESH_ERROR}
-    | {Fact.DNS_NAME, Fact.DNS_ATTEMPTS, Fact.HOSTS_FILE, Fact.RETRANSMITTED_SEGMENTS}
+    | {Fact.DNS_NAME, Fact.DNS_SERVER, Fact.DNS_ATTEMPTS, Fact.HOSTS_FILE, Fact.RETRANSMITTED_SEGMENTS}
 )
 """Facts about a connection, which the next one does not inherit."""
 

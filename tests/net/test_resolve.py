@@ -582,6 +582,7 @@ async def test_a_lookup_that_succeeds_leaves_no_attempts_among_the_facts(tmp_pat
     assert Fact.HOSTS_FILE not in outcome.facts
     assert outcome.facts[Fact.ADDRESSES] == ["127.0.0.1"]
     assert outcome.facts[Fact.DNS_NAME] == "db.test"
+    assert outcome.facts[Fact.DNS_SERVER] == f"{server.ip}:53"
 
 
 async def test_a_lookup_that_took_a_second_try_leaves_its_attempts(tmp_path: Path) -> None:

@@ -48,11 +48,12 @@ RULES: Sequence[Rule] = (
     # Nothing at all.
     scopes.network_down,
     # Names.
+    lookups.retried,
     names.unreachable,
     names.nameserver_down,
     names.failing,
     missing.not_found,
-    lookups.retried,
+    lookups.ran_out_over_a_retry,
     lookups.long_walk,
     names.silent_for_some,
     # What can be reached, and fails by itself.

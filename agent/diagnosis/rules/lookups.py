@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from agent.diagnosis.rules.case import Case
 from agent.diagnosis.rules.nameservers import Message, messages_of, stuck
@@ -14,61 +14,73 @@ from agent.wording import count, seconds
 
 _REMEMBERED_SECONDS = 60.0
 _MOMENTS = 2
-"""How many separate moments must show a lost message."""
+"""How many separate moments must show a lost message, unless a run failed by it."""
+_BY_CHANCE = 2
+"""How many failures in a row lost messages explain."""
+_SURE = {1: Confidence.LOW, _MOMENTS: Confidence.MEDIUM}
 _MANY_QUESTIONS = 6
 _MUCH_SECONDS = 0.4
 
 
 def retried(case: Case) -> Iterator[Verdict]:
-    """Lookups that got their answer at a second try, or whose time ran out over it."""
-    since = case.snapshot.at - _REMEMBERED_SECONDS
-    candidates = {h.name for h in case.unexplained if _timed_out(h, case)} | {h.name for h in case.unremarked}
-    found: list[History] = []
-    lost: list[Message] = []
-    for history in case.snapshot.histories:
-        if history.name not in candidates:
-            continue
-        messages = [m for o in history.outcomes if o.started_at > since for m in _lost(o, case)]
-        if messages:
-            found.append(history)
-            lost += messages
-    rounds = {(m.sent_at, m.server, m.name) for m in lost}
-    patience = case.snapshot.pod.resolver.timeout_seconds
-    late = [o for h in found for o in h.outcomes if o.started_at > since and any(_lost(o, case))]
-    # The end of an outage lets many lookups have their second try, all within the resolver's patience.
-    times = moments((o.started_at + o.phases.get(Phase.RESOLVE, 0.0) for o in late), 1.2 * patience)
+    """Lookups that get their answer at a second try, now and again, or whose time runs out over it."""
+    failing, late, times = _seen(case)
     if times < _MOMENTS:
         return
-    alone = {record: sum(m.record == record for m in lost) for record in ("A", "AAAA")}
-    pair = sum(alone.values()) == len(rounds)
-    took = [
-        o.phases.get(Phase.RESOLVE, 0.0)
-        for h in found
-        for o in h.outcomes
-        if o.started_at > since and any(_lost(o, case))
+    shown = {*late, *(h.name for h in failing if h.failures_in_a_row <= _BY_CHANCE)}
+    yield from _losing([h for h in case.snapshot.histories if h.name in shown], late, times, case)
+
+
+def ran_out_over_a_retry(case: Case) -> Iterator[Verdict]:
+    """The same, seen once, by a lookup that failed."""
+    failing, late, times = _seen(case)
+    yield from _losing([h for h in failing if any(_lost(h.outcomes[0], case))], late, times, case)
+
+
+def _seen(case: Case) -> tuple[list[History], Mapping[str, list[Outcome]], int]:
+    """Lookups that met the deadline; by target, runs that lost messages; at how many separate moments that was."""
+    failing = [h for h in case.unexplained if _timed_out(h, case)]
+    late = {h.name: found for h in (*failing, *case.unremarked) if (found := _late(h, case))}
+    ended = (o.started_at + o.phases.get(Phase.RESOLVE, 0.0) for found in late.values() for o in found)
+    # The end of an outage lets many lookups have their second try, all within the resolver's patience.
+    return failing, late, moments(ended, 1.2 * case.snapshot.pod.resolver.timeout_seconds)
+
+
+def _losing(
+    affected: Sequence[History], late: Mapping[str, list[Outcome]], times: int, case: Case
+) -> Iterator[Verdict]:
+    if not affected:
+        return
+    runs = [outcome for found in late.values() for outcome in found]
+    lost = [message for outcome in runs for message in _lost(outcome, case)]
+    rounds = {(m.sent_at, m.server, m.name) for m in lost}
+    patience = seconds(case.snapshot.pod.resolver.timeout_seconds)
+    took = max((o.phases.get(Phase.RESOLVE, 0.0) for o in runs), default=0.0)
+    evidence = [
+        f"lookups took up to {seconds(took)}; resolv.conf waits {patience} a try",
+        *(_lost_by(server, lost) for server in sorted({m.server for m in lost})),
     ]
-    patience = case.snapshot.pod.resolver.timeout_seconds
+    if len(lost) == len(rounds):
+        evidence.append("one of A and AAAA is lost at a time, never both: the mark of a race in connection tracking")
     yield Verdict(
         cause=Cause.DNS_SLOW,
-        confidence=Confidence.HIGH if times > _MOMENTS else Confidence.MEDIUM,
-        targets=names(found),
-        summary=f"Lookups lose messages and wait {seconds(patience)} for the resolver's next try: "
-        f"{count(len(rounds), 'question')} of {some(names(found))} went unanswered within a minute, and were answered "
+        confidence=_SURE.get(times, Confidence.HIGH),
+        targets=names(affected),
+        summary=f"Lookups lose messages and wait {patience} for the resolver's next try: "
+        f"{count(len(rounds), 'question')} of {some(names(affected))} went unanswered within a minute, and were "
+        f"answered "
         "when asked again.",
-        evidence=(
-            f"lookups took up to {seconds(max(took, default=0.0))}; resolv.conf waits {seconds(patience)} a try",
-            *(f"{_lost_by(server, lost)}" for server in sorted({m.server for m in lost})),
-            *(
-                ("always one of A and AAAA is lost, not both: a known race in the node's connection tracking",)
-                if pair
-                else ()
-            ),
-        ),
+        evidence=tuple(evidence),
         advice="Run a node-local DNS cache (NodeLocal DNSCache), or have lookups go over TCP: dnsConfig options "
-        "`use-vc`; where "
-        "only one of A and AAAA is lost, `single-request-reopen` helps. `conntrack -S` on the node counts "
+        "`use-vc`; "
+        "where only one of A and AAAA is lost, `single-request-reopen` helps. `conntrack -S` on the node counts "
         "insert_failed.",
     )
+
+
+def _late(history: History, case: Case) -> list[Outcome]:
+    since = case.snapshot.at - _REMEMBERED_SECONDS
+    return [o for o in history.outcomes if o.started_at > since and any(_lost(o, case))]
 
 
 def _lost(outcome: Outcome, case: Case) -> Iterator[Message]:
@@ -95,7 +107,9 @@ def _timed_out(history: History, case: Case) -> bool:
 def _out_of_time(history: History, case: Case) -> bool:
     """Its lookup met the deadline although nameservers answered its questions."""
     last = history.outcomes[0]
-    return _timed_out(history, case) and any(m.answered for m in messages_of(last)) and not stuck(last)
+    if not _timed_out(history, case) or not any(message.answered for message in messages_of(last)):
+        return False
+    return not stuck(last) and not any(_lost(last, case))
 
 
 def long_walk(case: Case) -> Iterator[Verdict]:

@@ -343,7 +343,7 @@ def planner(case: Case) -> Iterator[Wanted]:
     servers = case.snapshot.pod.resolver.nameservers
     if not servers:
         return
-    gone = {server for server in servers if case.nameservers.unanswered(server) > 1}
+    gone = {server for server in servers if case.nameservers.gone(server)}
     first = next((server for server in servers if server not in gone), servers[0])
     found = [one for one in missing(case) if one.name and not one.foreign]
     for one in found[:_NAMES]:

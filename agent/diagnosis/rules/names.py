@@ -85,7 +85,9 @@ def unreachable(case: Case) -> Iterator[Verdict]:
     elif api is not None:
         reading = f"{reading}; the Kubernetes API does not answer either, so that it may be the whole network"
         evidence.append("the Kubernetes API does not answer at its address")
-    agreed = bool(asked) and all(nameservers.unanswered(server) > 1 for server in asked)
+    # The tries of one lookup are one run: what agrees with it is a question asked since.
+    again = any(answer.rcode is None for _, answer in case.snapshot.asked(Lookup))
+    agreed = again and bool(asked) and all(nameservers.unanswered(server) > 1 for server in asked)
     sure = settled(found, agreed=agreed)
     yield Verdict(
         cause=Cause.DNS_UNREACHABLE,
@@ -111,7 +113,7 @@ def _unanswered_by(server: str, case: Case) -> str:
 def nameserver_down(case: Case) -> Iterator[Verdict]:
     """One nameserver is silent and another answers; targets fail by it where their time does not suffice for both."""
     nameservers = case.nameservers
-    dead = [server for server in nameservers.dead if nameservers.unanswered(server) > 1]
+    dead = [server for server in nameservers.dead if nameservers.gone(server)]
     alive = [server for server in nameservers.alive if server not in dead]
     if not dead or not alive:
         return
@@ -311,6 +313,12 @@ def planner(case: Case) -> Iterator[Wanted]:
         yield Wanted(LocalNetwork(), targets)
         if (api := case.snapshot.pod.kubernetes_api) is not None:
             yield Wanted(Connect(*api), targets)
+    suspects = [server for server in case.nameservers.dead if server in case.snapshot.pod.resolver.nameservers]
+    if suspects and not silent and case.snapshot.pod.cluster_domain is not None:
+        met = [h for h in case.snapshot.histories if h.outcomes and _met(h.outcomes[0], suspects)]
+        for server in suspects if met else ():
+            known = f"kubernetes.default.svc.{case.snapshot.pod.cluster_domain}"
+            yield Wanted(Lookup(known, "A", server), names(met[:1]))
     for found in (silent, broken):
         wanted = [name for h in found if (name := _full_name(h, case)) is not None]
         if found is silent and case.snapshot.pod.cluster_domain is not None:
@@ -318,14 +326,14 @@ def planner(case: Case) -> Iterator[Wanted]:
         if not wanted:
             continue
         asked = {question.name for question, _ in case.snapshot.asked(Lookup)}
-        name = next((name for name in wanted if name in asked), wanted[0])
+        chosen = next((one for one in wanted if one in asked), wanted[0])
         for server in case.snapshot.pod.resolver.nameservers:
-            yield Wanted(Lookup(name, "A", server), names(found))
+            yield Wanted(Lookup(chosen, "A", server), names(found))
             if found is silent and any(
                 question.server == server and question.transport == "udp" and answer.rcode is None
                 for question, answer in case.snapshot.asked(Lookup)
             ):
-                yield Wanted(Lookup(name, "A", server, "tcp"), names(found))
+                yield Wanted(Lookup(chosen, "A", server, "tcp"), names(found))
 
 
 def _full_name(history: History, case: Case) -> str | None:

@@ -13,6 +13,9 @@ from agent.model import Fact, Outcome, Phase, Reason
 _LOOKED_AT = 2
 """Of the outcomes of a target, the newest: enough to tell one lost message from a nameserver that is gone."""
 
+_ROUNDS, _ROUNDS_IF_REJECTED = 3, 2
+"""How many rounds of questions in a row without an answer make a nameserver one that is gone: a few get lost."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Message:
@@ -56,13 +59,16 @@ class Nameservers:
     def _read(self, history: History, outcome: Outcome) -> None:
         if own_nameserver(history.target, self._nameservers) is not None:
             return
-        for message in messages_of(outcome):
+        messages = list(messages_of(outcome))
+        for message in messages:
             self._take(message)
         resolved = Phase.RESOLVE in outcome.phases and Fact.HOSTS_FILE not in outcome.facts
         if resolved and (outcome.failure is None or outcome.failure.phase is not Phase.RESOLVE):
             blocked_there = (outcome.facts.get(Fact.BLOCKED_BY) or "").startswith(Phase.RESOLVE.value)
             if not blocked_there:
                 self.resolved_at = max(self.resolved_at, outcome.started_at)
+                if not messages and (answer := _answered_at_once(outcome)) is not None:
+                    self._take(answer)
 
     def _take(self, message: Message) -> None:
         self._messages.setdefault(message.server, []).append(message)
@@ -95,6 +101,10 @@ class Nameservers:
                 break
             rounds.add(message.sent_at)
         return len(rounds)
+
+    def gone(self, server: str) -> bool:
+        """Whether it has left so many questions without an answer that chance is no explanation."""
+        return self.unanswered(server) >= (_ROUNDS_IF_REJECTED if self.rejects(server) else _ROUNDS)
 
     @property
     def dead(self) -> tuple[str, ...]:
@@ -137,6 +147,24 @@ def messages_of(outcome: Outcome) -> Iterator[Message]:
             record=attempt["record"],
             seconds=attempt.get("duration_seconds", 0.0),
         )
+
+
+def _answered_at_once(outcome: Outcome) -> Message | None:
+    """Of a lookup without trouble the questions are not written down: only who answered."""
+    server = endpoint(outcome.facts.get(Fact.DNS_SERVER))
+    if server is None:
+        return None
+    return Message(
+        sent_at=outcome.started_at,
+        server=server[0],
+        over_tcp=False,
+        answered=True,
+        rejected=False,
+        rcode="NOERROR",
+        name=outcome.facts.get(Fact.DNS_NAME, ""),
+        record="A",
+        seconds=outcome.phases.get(Phase.RESOLVE, 0.0),
+    )
 
 
 def stuck(outcome: Outcome) -> bool:

@@ -30,7 +30,8 @@ def misconfigured(case: Case) -> Iterator[Verdict]:
         summary=f"netprobe could not ask {some(names(found))}: this is about its configuration or a defect of its own, "
         "not about the network.",
         evidence=tuple(all_seen(found)),
-        advice="Look at the file or the key the sentence names: `netprobe config validate` reads the configuration again"
+        advice="Look at the file or the key the sentence names: `netprobe config validate` reads the configuration "
+        "again"
         + (
             "; if it names none, it is a defect: please report it with `netprobe check --output json`." if ours else "."
         ),

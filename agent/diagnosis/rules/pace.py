@@ -28,6 +28,8 @@ _RUNS = 6
 """How many intervals of a target are looked back at, if that is more than a minute."""
 _LATE, _LATE_SHARE = 2, 0.2
 """How many runs of a target, and which part of them, must have lost something: now and then any network does."""
+_RESENT_SHARE = 1 / 3
+"""Which part of these must have lost segments of TCP: the kernel sends one in vain now and then."""
 _MOMENTS = 3
 """How many separate moments must show a loss. The end of an outage lets late connections stand for up to 4 s."""
 _APART_SECONDS = 2.5
@@ -47,7 +49,9 @@ def packet_loss(case: Case) -> Iterator[Verdict]:
             late[history.name] = found
     runs = [outcome for found in late.values() for outcome in found]
     resent = [o for o in runs if Fact.RETRANSMITTED_SEGMENTS in o.facts]
-    if not resent or moments((_established_at(o) for o in runs), _APART_SECONDS) < _MOMENTS:
+    if len(resent) < _LATE or len(resent) < _RESENT_SHARE * len(runs):
+        return  # lookups alone lose something: agent.diagnosis.rules.lookups
+    if moments((_established_at(o) for o in runs), _APART_SECONDS) < _MOMENTS:
         return
     if len(late) == 1 and any(_flaps(h) for h in case.snapshot.histories if h.name in late):
         return  # its connections are late where each silence ends

@@ -121,7 +121,7 @@ SCENARIOS = (
         name="dns-loses-questions",
         title="A third of the questions to the nameservers gets lost: lookups take a second try",
         targets=("cluster-dns", "kubernetes-api", "database", "broker"),
-        settings={"defaults": {"timeout": "3s", "interval": "3s", "confirm_interval": "3s"}},
+        settings={"defaults": {"timeout": "2s"}},
         break_=lambda world: lose_questions(world, 33),
         expected=(
             Expected(
