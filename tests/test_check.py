@@ -122,6 +122,8 @@ async def test_configured_targets_and_urls_are_probed_together_in_the_order_give
     async with echoing() as configured, echoing() as pasted:
         path = config(tmp_path, {"name": "broker", "type": "tcp", "address": configured.address})
         done = await netprobe("check", "--config", path, "--output", "json", f"tcp://{pasted.address}")
+        # The kernel takes a connection before the server does.
+        await until(lambda: configured.connections > 0 and pasted.connections > 0)
     names = [outcome["target"] for outcome in json.loads(done.stdout)["outcomes"]]
     assert names == ["broker", f"tcp://{pasted.address}"]
     assert (configured.connections, pasted.connections) == (1, 1)
@@ -132,6 +134,7 @@ async def test_without_arguments_the_configuration_of_the_environment_is_probed(
     async with echoing() as server:
         path = config(tmp_path, {"name": "broker", "type": "tcp", "address": server.address})
         done = await netprobe("check", env={"NETPROBE_CONFIG": path})
+        await until(lambda: server.connections > 0)
     assert done.code == 0
     assert "broker" in done.stdout
     assert server.connections == 1
