@@ -33,7 +33,8 @@ def summary(results: Sequence[Result]) -> str:
     median = median_seconds(results)
     return (
         f"{len(broken)} worlds with a fault, {two} of them with two at once, were explained; "
-        f"{len(results) - len(broken)} healthy ones were left alone. From fault to right verdict: median {'-' if median is None else f'{median:.1f} s'}"
+        f"{len(results) - len(broken)} healthy ones were left alone. "
+        f"From fault to right verdict: median {'-' if median is None else f'{median:.1f} s'}"
     )
 
 
