@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.diagnosis import Cause
 from tests.lab import matrix
 from tests.lab.campaign import Campaign, interrupt
 from tests.lab.command import REPOSITORY
@@ -81,6 +82,9 @@ def test_the_lab_has_what_was_promised() -> None:
     assert len([scenario for scenario in faults if len(scenario.expected) == 1]) >= 45
     assert len([scenario for scenario in faults if len(scenario.expected) > 1]) >= 10
     assert len(SCENARIOS) - len(faults) >= 10
+    # What is healthy is shown by the worlds without a fault, and what nothing explains by tests of the rules.
+    reached = {one.cause for scenario in faults for one in scenario.expected}
+    assert reached >= set(Cause) - {Cause.HEALTHY, Cause.UNKNOWN}
 
 
 # --- the world --------------------------------------------------------------------------------------------------------
