@@ -100,6 +100,7 @@ def test_verdicts(row: str) -> None:
     ("row", "words"),
     [
         ("a wrong password", ("internal-database:5432", "SQLSTATE 28P01", "internal-database:5432/app`")),
+        ("a wrong password", ("base64 -d | sha256sum`", 'printf %s "$PASSWORD" | sha256sum', r"`\password ROLE`")),
         ("no line of pg_hba.conf", ("hostssl app airflow", "pg_reload_conf")),
         ("no line of pg_hba.conf, or none without TLS", ("sslmode: require", "Or its pg_hba.conf has no line at all")),
         ("no such database", ("createdb",)),

@@ -73,7 +73,7 @@ TABLE: dict[str, tuple[Snapshot, Said]] = {
     ),
     "a page is forbidden by the target itself": (
         snapshot(failing(SITE, "verify/unexpected_status", page(403, http_server="nginx"))),
-        {("access_denied", "high", ("site",))},
+        {("access_denied", "medium", ("site",))},
     ),
     "the proxy wants credentials": (
         snapshot(failing(API, "proxy/auth_required", PROXY), failing(SITE, "proxy/auth_required", PROXY)),
@@ -114,9 +114,17 @@ TABLE: dict[str, tuple[Snapshot, Said]] = {
         snapshot(failing(API, "proxy/timeout", PROXY), failing(SHOP, "proxy/timeout", PROXY), working(SITE)),
         {("target_blocked", "medium", ("api",)), ("target_blocked", "medium", ("shop",))},
     ),
-    "a gateway error of the target's own, through the proxy": (
+    "a gateway error in plain HTTP, through the proxy, by whomever": (
         snapshot(failing(SITE, "verify/unexpected_status", page(503, http_server="nginx"))),
-        {("server_error", "high", ("site",))},
+        {("server_error", "medium", ("site",))},
+    ),
+    "forbidden in plain HTTP, through the proxy, by whomever": (
+        snapshot(failing(SITE, "verify/unexpected_status", page(403, http_server="nginx"))),
+        {("access_denied", "medium", ("site",))},
+    ),
+    "an error of the target's own, through a tunnel": (
+        snapshot(failing(API, "verify/unexpected_status", page(503, http_server="nginx"))),
+        {("server_error", "high", ("api",))},
     ),
     "an expired certificate behind the tunnel": (
         snapshot(failing(API, "tls/certificate_expired", PROXY)),
@@ -135,6 +143,8 @@ def test_verdicts(row: str) -> None:
     ("row", "words"),
     [
         ("nobody listens at the proxy", ("http://proxy.corp:3128 refuses", "Without a proxy broker", "NO_PROXY")),
+        ("nobody listens at the proxy", ("grep -i _proxy | sed 's#//[^/]*@#//***@#'`",)),
+        ("a gateway error in plain HTTP, through the proxy, by whomever", ("or the proxy http://proxy.corp:3128",)),
         ("the proxy's name is unknown", ("a name that no nameserver knows",)),
         ("a page is forbidden", ("ERR_ACCESS_DENIED 0", "dstdomain www.example.org")),
         ("the proxy wants credentials", ("HTTPS_PROXY=http://USER:PASSWORD@proxy.corp:3128",)),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from urllib.parse import SplitResult, urlsplit
 
 from agent.diagnosis.rules.case import Case
-from agent.diagnosis.rules.reading import names, settled, some
+from agent.diagnosis.rules.reading import names, settled, some, unsettled
 from agent.diagnosis.rules.saying import domain, endpoint, fact, failures, grouped, host, latest
 from agent.diagnosis.snapshot import History
 from agent.diagnosis.verdict import Cause, Confidence, Verdict
@@ -77,13 +77,11 @@ def login_page(case: Case) -> Iterator[Verdict]:
                 confidence=settled([history]),
                 targets=(history.name,),
                 summary=f"{host(history)} answers with a login page in place of what was expected: the request carries "
-                "no "
-                "session or token that it accepts.",
+                "no session or token that it accepts.",
                 evidence=(*failures([history]), _what_came(history)),
                 advice="Use an address that takes tokens (an API's, in place of the pages people see) and give it one: "
                 "`bearer_token_file`, `basic_auth` or a header here, and the same in the connection the task uses. Or "
-                "have "
-                f"the path exempted from single sign-on. To see it: `curl -vL {history.target.address}`.",
+                f"have the path exempted from single sign-on. To see it: `curl -vL {history.target.address}`.",
             )
 
 
@@ -100,12 +98,10 @@ def credentials(case: Case) -> Iterator[Verdict]:
             f"{' (HTTP 401)' if _status(history) == _UNAUTHORIZED else ''}.",
             evidence=failures(histories),
             advice="Check the token or password: is it set, has it expired, was it rotated on one side only? A pod "
-            "keeps "
-            "the environment it was started with, a mounted Secret follows. "
+            "keeps the environment it was started with, a mounted Secret follows. "
             + (
-                f"To try it: `curl -v -H 'Authorization: Bearer …' {history.target.address}`; the header "
-                "WWW-Authenticate "
-                "of the answer says what is wanted."
+                f"To try it: `curl -sS -o /dev/null -D - -H @FILE {history.target.address}`, FILE holding the line "
+                "`Authorization: Bearer …`; the header WWW-Authenticate of the answer says what is wanted."
                 if history.target.type == "http"
                 else f"To try it: `redis-cli -h {host(history)} -p {history.target.options.port} --askpass ping`."
             ),
@@ -122,24 +118,22 @@ def denied(case: Case) -> Iterator[Verdict]:
             what = f"A mesh's proxy forbids access to {host(history)} (RBAC: access denied)"
             advice = (
                 "An AuthorizationPolicy at the target denies this pod's identity: `kubectl get authorizationpolicy "
-                "-A`, and "
-                "allow `cluster.local/ns/NAMESPACE/sa/SERVICEACCOUNT` there; `istioctl x authz check POD` at the "
-                "target."
+                "-A`, and allow `cluster.local/ns/NAMESPACE/sa/SERVICEACCOUNT` there; `istioctl x authz check POD` at "
+                "the target."
             )
         elif history.target.type == "postgres":
             what = f"The user may not do at {endpoint(history)} what the query asks for"
             advice = "Grant it what it reads: `GRANT SELECT ON ALL TABLES IN SCHEMA public TO airflow`."
         else:
-            what = f"{host(history)} was reached and forbids this (HTTP 403)"
+            what = f"{host(history)} was reached and forbids this (HTTP 403){_or_the_proxy(history)}"
             advice = (
                 "Check the rights of the account or key, an allow-list of source addresses (the pod leaves by its NAT "
                 "gateway's), a web application firewall that dislikes the client, and a bucket's or API's policy. To "
-                "see its "
-                f"words: `curl -v {history.target.address}`."
+                f"see its words: `curl -v {history.target.address}`."
             )
         yield Verdict(
             cause=Cause.ACCESS_DENIED,
-            confidence=settled(histories),
+            confidence=unsettled(histories) if _or_the_proxy(history) else settled(histories),
             targets=names(histories),
             summary=f"{what}.",
             evidence=(*failures(histories), *_who_answered(histories)),
@@ -168,14 +162,13 @@ def server_error(case: Case) -> Iterator[Verdict]:
             what = f"{endpoint(history)} was reached, and the query failed there"
         yield Verdict(
             cause=Cause.SERVER_ERROR,
-            confidence=settled(histories),
+            confidence=unsettled(histories) if _or_the_proxy(history) else settled(histories),
             targets=names(histories),
-            summary=f"{what}.",
+            summary=f"{what}{_or_the_proxy(history)}.",
             evidence=(*failures(histories), *_who_answered(histories)),
             advice="The network is fine: look at the application's log and health (`kubectl get pods`, `kubectl "
-            "logs`), for "
-            "a gateway at the readiness of the pods behind it (`kubectl get endpointslices`). Tasks should try again, "
-            f"with `retries` and exponential backoff. To see it: `curl -v {history.target.address}`."
+            "logs`), for a gateway at the readiness of the pods behind it (`kubectl get endpointslices`). Tasks should "
+            f"try again, with `retries` and exponential backoff. To see it: `curl -v {history.target.address}`."
             if history.target.type == "http"
             else "The network is fine: the server's words are in the evidence; run the same query by hand with `psql "
             f"postgresql://USER@{history.target.address}`, and look at the server's log.",
@@ -205,9 +198,8 @@ def broken_off(case: Case) -> Iterator[Verdict]:
                 f"{history.name}: it ended after {seconds(outcome.phases.get(failure.phase, 0.0))} in {failure.phase}.",
             ),
             advice="Look at the server's log at that moment: crashes (`kubectl describe pod`: Last State, OOMKilled), "
-            "worker "
-            "timeouts, connection limits, allow-lists that hang up. A port that expects TLS hangs up on plain text as "
-            f"well: `openssl s_client -connect {endpoint(history)} </dev/null`.",
+            "worker timeouts, connection limits, allow-lists that hang up. A port that expects TLS hangs up on plain "
+            f"text as well: `openssl s_client -connect {endpoint(history)} </dev/null`.",
         )  # fmt: skip
 
 
@@ -229,8 +221,7 @@ def another_language(case: Case) -> Iterator[Verdict]:
             summary=f"{endpoint(history)} sends an answer that cannot be read to its end."
             if broken
             else f"What answers at {endpoint(history)} does not speak {_LANGUAGES.get(history.target.type, 'this')}: "
-            "the "
-            "port belongs to another service.",
+            "the port belongs to another service.",
             evidence=failures(histories),
             advice="Compare the port with the Service's: `kubectl get service -A | grep "
             f"{history.target.options.port}`; see "
@@ -351,6 +342,14 @@ def _what_came(history: History) -> str:
     if (title := fact(history, Fact.HTTP_TITLE)) is not None:
         parts.append(f"titled {str(title)!r}")
     return f"{history.name}: {host(history)} gave {', '.join(parts)}."
+
+
+def _or_the_proxy(history: History) -> str:
+    """The other reading of an answer to plain HTTP that a proxy passed on: not every proxy signs its own pages."""
+    proxy = fact(history, Fact.PROXY)
+    if proxy is None or not history.target.address.startswith("http://"):
+        return ""
+    return f"; or the proxy {proxy} answers so in its place"
 
 
 def _who_answered(histories: Sequence[History]) -> tuple[str, ...]:

@@ -26,17 +26,16 @@ _SAYINGS = {
     Reason.CREDENTIALS_REJECTED: _Saying(
         Cause.CREDENTIALS_REJECTED,
         "The database at {where} does not accept this user and password.",
-        "Compare the Secret with what the server has: `kubectl get secret NAME -o jsonpath='{{.data.password}}' | "
-        "base64 -d`; was it rotated on one side only? A pod keeps the environment it was started with. To try it: "
-        "{psql}. At "
-        "the server: `ALTER ROLE name PASSWORD '…'`.",
+        "Was the password rotated on one side only? A pod keeps the environment it was started with. Compare the "
+        "Secret with what a pod has without showing either: `kubectl get secret NAME -o jsonpath='{{.data.password}}' "
+        "| base64 -d | sha256sum` and `kubectl exec POD -- sh -c 'printf %s \"$PASSWORD\" | sha256sum'`. To try it: "
+        "{psql}, which asks for it. At the server, `\\password ROLE` in psql sets another.",
     ),
     Reason.ACCESS_DENIED: _Saying(
         Cause.ACCESS_DENIED,
         "The database at {where} does not let this user in, or not into this database, or not from this address.",
-        "Its own words say what is missing: usually a line in the server's pg_hba.conf for this user, database and "
-        "the pods' network, such as `hostssl app airflow 10.244.0.0/16 scram-sha-256`, then `SELECT pg_reload_conf()`; "
-        "or "
+        "Its own words say what is missing: usually a line in the server's pg_hba.conf for this user, database and the "
+        "pods' network, such as `hostssl app airflow 10.244.0.0/16 scram-sha-256`, then `SELECT pg_reload_conf()`; or "
         "`GRANT CONNECT ON DATABASE app TO airflow`. Traffic may come from a node's or a gateway's address.",
     ),
     Reason.DATABASE_NOT_FOUND: _Saying(

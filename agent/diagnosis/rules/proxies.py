@@ -49,12 +49,12 @@ def _unreachable(case: Case, failing: Sequence[History]) -> Iterator[Verdict]:
             confidence=unsettled(histories) if past else settled(histories),
             targets=names(histories),
             summary=f"The proxy {proxy} {_WHAT.get((failure.phase, failure.reason), 'cannot be reached')}, and "
-            f"{some(names(histories))} can only be reached through it.",
+            f"{some(names(histories))} {'is' if len(histories) == 1 else 'are'} asked through it.",
             evidence=tuple(evidence),
             advice="Check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY of the pod (`kubectl exec POD -c netprobe -- env | "
-            f"grep -i _proxy`) and the proxy itself: `curl -v -x {proxy} https://{host(histories[0])}/`. An egress "
-            "NetworkPolicy has to allow the proxy's port. What needs no proxy belongs into NO_PROXY: "
-            ".svc,.cluster.local, the networks of pods and Services.",
+            "grep -i _proxy | sed 's#//[^/]*@#//***@#'`, which hides a password) and the proxy itself: `curl -v -x "
+            f"{proxy} https://{host(histories[0])}/`. An egress NetworkPolicy has to allow the proxy's port. What "
+            "needs no proxy belongs into NO_PROXY: .svc,.cluster.local, the networks of pods and Services.",
         )
 
 
@@ -97,8 +97,8 @@ def wants_credentials(case: Case) -> Iterator[Verdict]:
             evidence=(*failures(histories), *_in_its_words(histories)),
             advice="Put user and password into the proxy's URL, with special characters percent-encoded: "
             f"HTTPS_PROXY={proxy.replace('://', '://USER:PASSWORD@', 1)}, from a Secret (`valueFrom.secretKeyRef`). To "
-            f"try them: `curl -v -x {proxy} -U USER https://{host(histories[0])}/`. Proxies that want Kerberos or NTLM "
-            "need a local helper such as cntlm.",
+            f"try them: `curl -I -x {proxy} -U USER https://{host(histories[0])}/`, which asks for the password (-v "
+            "would show it). Proxies that want Kerberos or NTLM need a local helper such as cntlm.",
         )
 
 
