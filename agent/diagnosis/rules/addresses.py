@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from agent.diagnosis.experiment import Connect
 from agent.diagnosis.rules.case import Case, Wanted
+from agent.diagnosis.rules.places import address, all_called, by_host, histories_of
 from agent.diagnosis.rules.reading import Endpoint, all_seen, brief, direct, endpoint, names, settled, some, unsettled
-from agent.diagnosis.rules.standing import BARRED, Standing, Way, attempts
+from agent.diagnosis.rules.standing import BARRED, Way, attempts
 from agent.diagnosis.snapshot import History
 from agent.diagnosis.verdict import Cause, Confidence, Verdict
 from agent.model import Fact, Phase
@@ -18,13 +19,9 @@ _OTHERS = 2
 _CHANGES = 2
 
 
-def _shown(address: Endpoint) -> str:
-    return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
-
-
 def _version(ip: str) -> int:
-    address = ip_address(ip)
-    return address.version if address is not None else 4
+    found = ip_address(ip)
+    return found.version if found is not None else 4
 
 
 class Split:
@@ -90,7 +87,7 @@ def ipv6_broken(case: Case) -> Iterator[Verdict]:
     if without:
         evidence.append("this pod has no IPv6 address that reaches beyond its link")
     for split in list(splits.values())[:3]:
-        dead, alive = some(map(_shown, split.dead)), some(map(_shown, split.alive))
+        dead, alive = some(map(address, split.dead)), some(map(address, split.alive))
         evidence.append(f"{split.history.name}: {dead} does not answer, {alive} does")
     hosts = {str(h.target.options.host) for h in found}
     certain = without or len(hosts) > 1
@@ -108,9 +105,8 @@ def ipv6_broken(case: Case) -> Iterator[Verdict]:
         summary=f"IPv6 addresses of {some(names(found))} fail, and IPv4 answers: {reading}.",
         evidence=tuple(evidence + all_seen(found, 3)),
         advice="Give the pod's network IPv6 end to end, or keep clients from it: `family: 4` in the target shows "
-        "whether "
-        "that helps; in the task, prefer IPv4 by /etc/gai.conf (`precedence ::ffff:0:0/96 100`) or by the client's own "
-        "option; in the name, by dropping its AAAA record.",
+        "whether that helps; in the task, prefer IPv4 by /etc/gai.conf (`precedence ::ffff:0:0/96 100`) or by the "
+        "client's own option; in the name, by dropping its AAAA record.",
     )
 
 
@@ -149,12 +145,12 @@ def _one_dead(history: History, dead: Sequence[Endpoint], alive: Sequence[Endpoi
         cause=Cause.ONE_ADDRESS_DEAD,
         confidence=sure,
         targets=(history.name,),
-        summary=f"Of the {len(dead) + len(alive)} addresses of {host} that were tried, {some(map(_shown, dead))} "
-        f"{'does' if len(dead) == 1 else 'do'} not answer and {some(map(_shown, alive))} "
+        summary=f"Of the {len(dead) + len(alive)} addresses of {host} that were tried, {some(map(address, dead))} "
+        f"{'does' if len(dead) == 1 else 'do'} not answer and {some(map(address, alive))} "
         f"{'does' if len(alive) == 1 else 'do'}: clients fail by chance.",
         evidence=tuple(
-            [f"{_shown(address)} does not answer" for address in dead[:3]]
-            + [f"{_shown(address)} answers" for address in alive[:3]]
+            [f"{address(one)} does not answer" for one in dead[:3]]
+            + [f"{address(one)} answers" for one in alive[:3]]
             + all_seen([history] if history.failure is not None else [], 1)
         ),
         advice=f"Take the dead address out of the name's records (`dig {host}`), or bring its host up. For a headless "
@@ -187,41 +183,33 @@ def no_route_here(case: Case) -> Iterator[Verdict]:
         + (": it has no default route at all." if without else ", so that nothing is even sent."),
         evidence=tuple(all_seen(found, 4)),
         advice=f"`ip route get {addresses[0]}` in the pod (a debug container: `kubectl debug POD -it --image=IMAGE`) "
-        f"shows "
-        "it. The CNI makes a pod's routes: look at its logs on the node, and at what else changes routes in the pod "
-        "(a VPN "
-        "client, an init container).",
+        "shows it. The CNI makes a pod's routes: look at its logs on the node, and at what else changes routes in the "
+        "pod (a VPN client, an init container).",
     )
 
 
 def no_route(case: Case) -> Iterator[Verdict]:
     """A router says that there is no way."""
-    found = [s for s in case.standings.all if case.is_open(s.name) and s.way is Way.UNREACHABLE]
-    groups: dict[str, list[Standing]] = {}
-    for standing in found:
-        groups.setdefault(standing.host, []).append(standing)
-    for host, standings in groups.items():
-        histories = [s.history for s in standings]
+    for standings in by_host(case, {Way.UNREACHABLE}):
+        histories = histories_of(standings, case)
         said = sorted({(s.icmp, s.icmp_from or "a router") for s in standings if s.icmp})
-        no_network = any(what == "network unreachable" for what, _ in said)
+        missing = any(what == "network unreachable" for what, _ in said)
+        agreed = any(s.agreed for s in standings)
         reading = (
             "a route to it is missing"
-            if no_network
+            if missing
             else "its host is down or a route is missing; some firewalls say the same to what they forbid"
         )
+        others = ", while other targets answer" if any(s.way is Way.ANSWERS for s in case.standings.all) else ""
         yield Verdict(
             cause=Cause.NO_ROUTE,
-            confidence=settled(histories, agreed=any(s.agreed for s in standings))
-            if no_network
-            else unsettled(histories, agreed=any(s.agreed for s in standings)),
+            confidence=settled(histories, agreed=agreed) if missing else unsettled(histories, agreed=agreed),
             targets=names(histories),
-            summary=f"On the way to {host} a router says that it cannot go on, while other targets answer: {reading}."
-            if any(s.way is Way.ANSWERS for s in case.standings.all)
-            else f"On the way to {host} a router says that it cannot go on: {reading}.",
-            evidence=tuple([f"{sender} says: {what}" for what, sender in said[:2]] + all_seen(histories, 3)),
-            advice=f"`ip route get {host}` in the pod and on the node shows where packets go; the router that answers "
-            f"is the "
-            "place to look. For a network behind a VPN or peering, its routes must be announced to the nodes.",
+            summary=f"On the way to {all_called(standings)} a router says that it cannot go on{others}: {reading}.",
+            evidence=(*(f"{sender} says: {what}" for what, sender in said[:2]), *all_seen(histories, 3)),
+            advice=f"`ip route get {standings[0].host}` in the pod and on the node shows where packets go; the router "
+            "that answers is the place to look. For a network behind a VPN or peering, its routes must be announced "
+            "to the nodes.",
         )
 
 

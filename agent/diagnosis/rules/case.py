@@ -29,6 +29,7 @@ class Case:
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self._failures = snapshot.failing
+        self._successes = snapshot.working
         self._failing = {history.name for history in self._failures}
         self._explained: set[str] = set()
         self._verdicts: list[Verdict] = []
@@ -36,7 +37,8 @@ class Case:
     @property
     def unexplained(self) -> tuple[History, ...]:
         """Failing targets without a verdict, in the order of the configuration."""
-        return tuple(h for h in self._failures if h.name not in self._explained)
+        self._failures = tuple(h for h in self._failures if h.name not in self._explained)
+        return self._failures
 
     def is_open(self, name: str) -> bool:
         """Whether a target fails and has no verdict yet."""
@@ -45,7 +47,8 @@ class Case:
     @property
     def unremarked(self) -> tuple[History, ...]:
         """Working targets that no verdict names."""
-        return tuple(h for h in self.snapshot.working if h.name not in self._explained)
+        self._successes = tuple(h for h in self._successes if h.name not in self._explained)
+        return self._successes
 
     @cached_property
     def nameservers(self) -> Nameservers:
@@ -54,7 +57,7 @@ class Case:
 
     @cached_property
     def standings(self) -> Standings:
-        """Who answers now."""
+        """Who answers now. Nobody is compared where nothing fails."""
         return Standings(self.snapshot)
 
     def lookup_failed(self, history: History) -> bool:
@@ -86,7 +89,7 @@ class Case:
                     summary=f"{len(left)} of {len(self.snapshot.histories)} targets fail in a way that fits no known "
                     "cause.",
                     evidence=tuple(f"{h.name}: {f.phase}/{f.reason}: {f.detail}" for h in left if (f := h.failure)),
-                    advice="`netprobe check --output json` shows every phase and fact of each target; docs/failures.md "
-                    "says what each failure is evidence of.",
+                    advice="`netprobe check --output json` shows every phase and fact of each target; "
+                    "docs/failures.md says what each failure is evidence of.",
                 )
             )

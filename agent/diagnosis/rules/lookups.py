@@ -68,13 +68,11 @@ def _losing(
         targets=names(affected),
         summary=f"Lookups lose messages and wait {patience} for the resolver's next try: "
         f"{count(len(rounds), 'question')} of {some(names(affected))} went unanswered within a minute, and were "
-        f"answered "
-        "when asked again.",
+        "answered when asked again.",
         evidence=tuple(evidence),
         advice="Run a node-local DNS cache (NodeLocal DNSCache), or have lookups go over TCP: dnsConfig options "
-        "`use-vc`; "
-        "where only one of A and AAAA is lost, `single-request-reopen` helps. `conntrack -S` on the node counts "
-        "insert_failed.",
+        "`use-vc`; where only one of A and AAAA is lost, `single-request-reopen` helps. `conntrack -S` on the node "
+        "counts insert_failed.",
     )
 
 
@@ -85,6 +83,8 @@ def _late(history: History, case: Case) -> list[Outcome]:
 
 def _lost(outcome: Outcome, case: Case) -> Iterator[Message]:
     """Questions left without an answer, and answered when asked again, by nameservers that answer others."""
+    if Fact.DNS_ATTEMPTS not in outcome.facts:
+        return
     messages = list(messages_of(outcome))
     answering = {*case.nameservers.alive, *(m.server for m in messages if m.answered)}
     answered = {(m.name, m.record) for m in messages if m.answered}
@@ -135,8 +135,8 @@ def long_walk(case: Case) -> Iterator[Verdict]:
         cause=Cause.DNS_SLOW,
         confidence=settled(found),
         targets=names(found),
-        summary=f"Looking up {some(names(found))} takes {what}: "
-        f"{seconds(worst.phases.get(Phase.RESOLVE, 0.0))} of {seconds(worst.target.timeout_seconds)}.",
+        summary=f"Looking up {some(names(found))} takes {what}: {seconds(worst.phases.get(Phase.RESOLVE, 0.0))} of "
+        f"{seconds(worst.target.timeout_seconds)}.",
         evidence=(
             f"{worst.target.name} asked for {some(asked, 5)}",
             (
@@ -151,8 +151,8 @@ def long_walk(case: Case) -> Iterator[Verdict]:
             if many
             else ""
         )
-        + "A node-local DNS cache makes each answer quick; see how loaded the cluster's DNS is: "
-        "`kubectl -n kube-system top pod -l k8s-app=kube-dns`.",
+        + "A node-local DNS cache makes each answer quick; see how loaded the cluster's DNS is: `kubectl -n "
+        "kube-system top pod -l k8s-app=kube-dns`.",
     )
 
 

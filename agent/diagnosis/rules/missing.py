@@ -235,15 +235,12 @@ def _explain(one: Missing, found: Sequence[str], case: Case) -> tuple[str, list[
         return (
             (
                 f"{shown} exists for the nameserver {knowing} only: the nameservers of this pod know different names, "
-                f"and "
-                f"the "
-                "first that answers is believed."
+                "and the first that answers is believed."
             ),
             [f"nameserver {knowing} has an address for {other_name}"],
             (
                 "Have all nameservers of resolv.conf forward that zone (CoreDNS: a server block with `forward`); a "
-                "list of "
-                "nameservers that know different names does not work."
+                "list of nameservers that know different names does not work."
             ),
         )
     if all(h.failure is not None and h.failure.reason is Reason.NO_RECORDS for h in one.histories):
@@ -253,14 +250,12 @@ def _explain(one: Missing, found: Sequence[str], case: Case) -> tuple[str, list[
         return (
             (
                 f"There is no Service {service} in the namespace {namespace}: the nameservers say that {shown} does "
-                f"not "
-                f"exist."
+                "not exist."
             ),
             answers,
             (
                 f"`kubectl -n {namespace} get services` lists them; `kubectl get services --all-namespaces | grep -w "
-                f"{service}` "
-                "looks everywhere. For a database outside the cluster, make a Service with its name "
+                f"{service}` looks everywhere. For a database outside the cluster, make a Service with its name "
                 "(deploy/examples/service-external-database.yaml)."
             ),
         )
@@ -269,8 +264,7 @@ def _explain(one: Missing, found: Sequence[str], case: Case) -> tuple[str, list[
         [*answers, *_neighbours(one, case)],
         (
             f"Look for a misspelling; ask a nameserver outside (`dig {one.name} @NAMESERVER`). If it is known there, "
-            f"the "
-            "cluster's DNS lacks a forward for that zone: `kubectl -n kube-system get configmap coredns -o yaml`."
+            "the cluster's DNS lacks a forward for that zone: `kubectl -n kube-system get configmap coredns -o yaml`."
         ),
     )
 
@@ -294,8 +288,7 @@ def _without_record(one: Missing, shown: str, answers: list[str], snapshot: Snap
         answers,
         (
             f"`dig {one.name} ANY` shows what there is: a headless Service without ready pods has no address, and an "
-            f"alias may "
-            "lead nowhere."
+            "alias may lead nowhere."
         ),
     )
 

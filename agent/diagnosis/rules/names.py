@@ -30,8 +30,8 @@ _ALLOW_DNS = (
     "deploy/examples/networkpolicy-dns.yaml): `kubectl get networkpolicy`."
 )
 _LOOK_AT_DNS = (
-    "See whether the cluster's DNS runs: `kubectl -n kube-system get pods -l k8s-app=kube-dns` and "
-    "`kubectl -n kube-system get endpointslices -l k8s-app=kube-dns`."
+    "See whether the cluster's DNS runs: `kubectl -n kube-system get pods -l k8s-app=kube-dns` and `kubectl -n "
+    "kube-system get endpointslices -l k8s-app=kube-dns`."
 )
 
 
@@ -146,8 +146,8 @@ def nameserver_down(case: Case) -> Iterator[Verdict]:
             + [_slowed(h.outcomes[0]) if h.failure is None else _shown(h) for h in (failing or working)[:3]]
         ),
         advice=f"See what {some(dead)} is in resolv.conf for (the cluster's DNS Service, a node-local cache, a company "
-        "nameserver) and bring it up, or take it out by the pod's dnsConfig. "
-        f"`dig @{dead[0]} kubernetes.default.svc.cluster.local` asks it alone.",
+        f"nameserver) and bring it up, or take it out by the pod's dnsConfig. `dig @{dead[0]} "
+        "kubernetes.default.svc.cluster.local` asks it alone.",
     )
 
 
@@ -217,17 +217,14 @@ def _failing(case: Case, found: Sequence[History], reason: Reason) -> Verdict:
         meaning = "it will not serve this pod, or not this zone"
         advice = (
             "Let the nameserver serve this pod's address (its access list: allow-query, access-control, a view), or "
-            "name "
-            "another one for this zone in the pod's dnsConfig or in CoreDNS' `forward`."
+            "name another one for this zone in the pod's dnsConfig or in CoreDNS' `forward`."
         )
     elif reason is Reason.SERVER_FAILURE:
         meaning = "it got no answer itself from whom it asks, or a broken one"
         advice = (
             "Look at the nameserver's own view: `kubectl -n kube-system logs -l k8s-app=kube-dns` and the `forward` "
-            "line of "
-            "`kubectl -n kube-system get configmap coredns -o yaml`: the servers it forwards to may be down, or "
-            "unreachable "
-            "from its pods; for a zone signed with DNSSEC, its signatures may have expired."
+            "line of `kubectl -n kube-system get configmap coredns -o yaml`: the servers it forwards to may be down, "
+            "or unreachable from its pods; for a zone signed with DNSSEC, its signatures may have expired."
         )
     else:
         meaning = "something else may listen on port 53, or rewrite what passes"
@@ -258,7 +255,8 @@ def _agrees(case: Case, said: str) -> bool:
 
 def silent_for_some(case: Case) -> Iterator[Verdict]:
     """No nameserver answers for these names, and for others they do, also since then."""
-    found = [h for h in case.unexplained if h in unanswered(case) or _stuck(h, case)]
+    silent = {h.name for h in unanswered(case)}
+    found = [h for h in case.unexplained if h.name in silent or _stuck(h, case)]
     if not found:
         return
     asked = sorted({name for h in found if (name := sought(h.target)) is not None})
@@ -273,15 +271,13 @@ def silent_for_some(case: Case) -> Iterator[Verdict]:
         confidence=Confidence.MEDIUM if again else Confidence.LOW,
         targets=names(found),
         summary=f"The nameservers leave {some(asked) or some(names(found))} without an answer, and answer for other "
-        f"names: "
-        f"{reading}.",
+        f"names: {reading}.",
         evidence=(
             *(f"nameserver {server} answers other questions" for server in case.nameservers.alive[:3]),
             *all_seen(found, 4),
         ),
         advice="Look at the nameserver's own view: `kubectl -n kube-system logs -l k8s-app=kube-dns` (timeouts toward "
-        "its "
-        "forwarders) and the `forward` lines of `kubectl -n kube-system get configmap coredns -o yaml`.",
+        "its forwarders) and the `forward` lines of `kubectl -n kube-system get configmap coredns -o yaml`.",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from agent.diagnosis.experiment import Looked, Lookup
 from agent.diagnosis.rules.reading import endpoint, own_nameserver
@@ -42,6 +43,7 @@ class Nameservers:
     def __init__(self, snapshot: Snapshot) -> None:
         self._nameservers = snapshot.pod.resolver.nameservers
         self._messages: dict[str, list[Message]] = {}
+        self._quick: dict[str, float] = {}
         self.resolved_at = float("-inf")
         """When the newest lookup began that found addresses, whoever gave them."""
         for history in snapshot.histories:
@@ -50,8 +52,13 @@ class Nameservers:
         for experiment in snapshot.experiments:
             if isinstance(experiment.question, Lookup) and isinstance(experiment.answer, Looked):
                 self._take(_asked(experiment.started_at, experiment.question, experiment.answer))
-        for messages in self._messages.values():
+        for server, at in self._quick.items():
+            if (found := endpoint(server)) is not None:
+                self._take(_quick_answer(found[0], at))
+        self._asked: dict[str, tuple[Message, ...]] = {}
+        for server, messages in self._messages.items():
             messages.sort()
+            self._asked[server] = tuple(message for message in messages if not message.over_tcp) or tuple(messages)
         self.known = tuple(dict.fromkeys((*self._nameservers, *sorted(self._messages))))
         """IP addresses: those of resolv.conf, in its order, then those that targets with a resolv.conf of their own
         asked."""
@@ -59,7 +66,7 @@ class Nameservers:
     def _read(self, history: History, outcome: Outcome) -> None:
         if own_nameserver(history.target, self._nameservers) is not None:
             return
-        messages = list(messages_of(outcome))
+        messages = list(messages_of(outcome)) if Fact.DNS_ATTEMPTS in outcome.facts else []
         for message in messages:
             self._take(message)
         resolved = Phase.RESOLVE in outcome.phases and Fact.HOSTS_FILE not in outcome.facts
@@ -67,16 +74,21 @@ class Nameservers:
             blocked_there = (outcome.facts.get(Fact.BLOCKED_BY) or "").startswith(Phase.RESOLVE.value)
             if not blocked_there:
                 self.resolved_at = max(self.resolved_at, outcome.started_at)
-                if not messages and (answer := _answered_at_once(outcome)) is not None:
-                    self._take(answer)
+                if not messages:
+                    self._take_quick_answer(outcome)
 
     def _take(self, message: Message) -> None:
         self._messages.setdefault(message.server, []).append(message)
 
+    def _take_quick_answer(self, outcome: Outcome) -> None:
+        """Of a lookup without trouble the questions are not written down: only who answered. The newest does."""
+        server = outcome.facts.get(Fact.DNS_SERVER)
+        if server is not None and self._quick.get(server, float("-inf")) < outcome.started_at:
+            self._quick[server] = outcome.started_at
+
     def messages(self, server: str) -> tuple[Message, ...]:
         """Over UDP, the oldest first; over TCP where nothing else was asked."""
-        found = self._messages.get(server, [])
-        return tuple(message for message in found if not message.over_tcp) or tuple(found)
+        return self._asked.get(server, ())
 
     def answers_over_tcp(self, server: str) -> bool:
         """Whether it did, when last asked."""
@@ -106,12 +118,12 @@ class Nameservers:
         """Whether it has left so many questions without an answer that chance is no explanation."""
         return self.unanswered(server) >= (_ROUNDS_IF_REJECTED if self.rejects(server) else _ROUNDS)
 
-    @property
+    @cached_property
     def dead(self) -> tuple[str, ...]:
         """Those that left the last question without an answer."""
         return tuple(server for server in self.known if self.answers(server) is False)
 
-    @property
+    @cached_property
     def alive(self) -> tuple[str, ...]:
         """Those that answered the last question, be it with a failure."""
         return tuple(server for server in self.known if self.answers(server))
@@ -149,21 +161,17 @@ def messages_of(outcome: Outcome) -> Iterator[Message]:
         )
 
 
-def _answered_at_once(outcome: Outcome) -> Message | None:
-    """Of a lookup without trouble the questions are not written down: only who answered."""
-    server = endpoint(outcome.facts.get(Fact.DNS_SERVER))
-    if server is None:
-        return None
+def _quick_answer(server: str, at: float) -> Message:
     return Message(
-        sent_at=outcome.started_at,
-        server=server[0],
+        sent_at=at,
+        server=server,
         over_tcp=False,
         answered=True,
         rejected=False,
         rcode="NOERROR",
-        name=outcome.facts.get(Fact.DNS_NAME, ""),
+        name="",
         record="A",
-        seconds=outcome.phases.get(Phase.RESOLVE, 0.0),
+        seconds=0.0,
     )
 
 

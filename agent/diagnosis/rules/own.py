@@ -59,13 +59,11 @@ def starved(case: Case) -> Iterator[Verdict]:
     evidence = [
         (
             f"{worst.target.name} had {seconds(worst.target.timeout_seconds)}, and this process was late by "
-            f"{seconds(lag)} "
-            "within that time"
+            f"{seconds(lag)} within that time"
         ),
         (
             f"within the last minute it was late by {seconds(snapshot.event_loop_lag_seconds)} at worst, and kept off "
-            f"the "
-            f"CPU by its limit for {snapshot.throttled_share:.0%} of the time"
+            f"the CPU by its limit for {snapshot.throttled_share:.0%} of the time"
         ),
         f"{len(runs)} runs timed out so",
     ]
@@ -73,12 +71,11 @@ def starved(case: Case) -> Iterator[Verdict]:
         cause=Cause.PROBER_STARVED,
         confidence=Confidence.HIGH if certain else Confidence.MEDIUM,
         targets=names(suffering),
-        summary="netprobe itself had too little CPU: the timeouts of "
-        f"{some(names(suffering))} say little about the network.",
+        summary=f"netprobe itself had too little CPU: the timeouts of {some(names(suffering))} say little about the "
+        "network.",
         evidence=tuple(evidence + all_seen([h for h in suffering if h.failure is not None], 2)),
         advice="Raise or remove the CPU limit of the netprobe container (resources.limits.cpu), or free CPU on the "
-        "node: "
-        "`kubectl top node`, `kubectl top pod --containers`. Then see whether the timeouts stay.",
+        "node: `kubectl top node`, `kubectl top pod --containers`. Then see whether the timeouts stay.",
     )
 
 

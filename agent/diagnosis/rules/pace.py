@@ -75,8 +75,7 @@ def _loss(
     evidence = [
         (
             f"{len(late)} of the last {looked_at} runs of {some(sorted(names_of_late))} succeeded only after something "
-            f"was sent "
-            f"again: {count(segments, 'TCP segment')}"
+            f"was sent again: {count(segments, 'TCP segment')}"
         )
     ]
     worst = max(resent, key=lambda o: (o.phases.get(Phase.CONNECT, 0.0), o.started_at))
@@ -97,9 +96,8 @@ def _loss(
         + (", and some time out." if failing else "."),
         evidence=tuple(evidence + [seen(h) for h in failing[:3]]),
         advice="See whether it is this node or everywhere: compare netprobe on other nodes "
-        "(`netprobe_phase_duration_seconds`"
-        " of connect). On the node: `ip -s link`, `ethtool -S`, `conntrack -S` (drop, insert_failed), and the CPU of "
-        "softirq; with a VPN in between, its own losses.",
+        "(`netprobe_phase_duration_seconds` of connect). On the node: `ip -s link`, `ethtool -S`, `conntrack -S` "
+        "(drop, insert_failed), and the CPU of softirq; with a VPN in between, its own losses.",
     )
 
 
@@ -122,6 +120,8 @@ def _established_at(outcome: Outcome) -> float:
 
 
 def _second_try(outcome: Outcome) -> bool:
+    if Fact.DNS_ATTEMPTS not in outcome.facts:
+        return False
     messages = list(messages_of(outcome))
     answered = {m.server for m in messages if m.answered}
     return any(not m.answered and not m.rejected and m.server in answered for m in messages)
@@ -157,17 +157,15 @@ def flapping(case: Case) -> Iterator[Verdict]:
         targets=names(found),
         summary=f"{some(names(found))} {'fails' if len(found) == 1 else 'fail'} and "
         f"{'answers' if len(found) == 1 else 'answer'} by turns: {most.name} changed {most.changes} times within its "
-        f"last "
-        f"{len(most.outcomes)} runs.",
+        f"last {len(most.outcomes)} runs.",
         evidence=(
             *(_turns(h) for h in found[:4]),
             f"{most.name} failed with {some(how)}",
             *(seen(h) for h in failing[:2]),
         ),
         advice="One of several pods or hosts behind the address may be bad: `kubectl get endpointslices` and the "
-        "readiness of "
-        "each pod; a server that restarts again and again: `kubectl get pods` (RESTARTS); a limit on connections that "
-        "is met at times.",
+        "readiness of each pod; a server that restarts again and again: `kubectl get pods` (RESTARTS); a limit on "
+        "connections that is met at times.",
     )
 
 
@@ -203,8 +201,7 @@ def slow(case: Case) -> Iterator[Verdict]:
         f"{'needs' if len(found) == 1 else 'need'} more than half of it.",
         evidence=tuple(_where(h.outcomes[0]) for h in found[:5]),
         advice="The phase that takes the time says where to look: connect or resolve is the network, tls, login, "
-        "request and "
-        "transfer are mostly the server. If that is how it is, raise the target's timeout.",
+        "request and transfer are mostly the server. If that is how it is, raise the target's timeout.",
     )
 
 
@@ -270,15 +267,13 @@ def _late_start(group: Sequence[History], case: Case) -> Verdict | None:
         evidence=(
             (
                 f"{count(len(failures), 'run')} failed with {some(how)}, the last of them {seconds(last - started)} "
-                f"after "
-                "the start"
+                "after the start"
             ),
             f"of {count(len(asked), 'target')} asked by then, {len(found)} failed from the first run on",
         ),
         advice="A task that connects at once fails though nothing is wrong: give it retries, or start it once "
-        "netprobe is "
-        "ready (as a native sidecar with a startupProbe on /startupz). Network policies and routes of new pods are "
-        "programmed late on busy nodes: the CNI's logs show how late.",
+        "netprobe is ready (as a native sidecar with a startupProbe on /startupz). Network policies and routes of new "
+        "pods are programmed late on busy nodes: the CNI's logs show how late.",
     )
 
 

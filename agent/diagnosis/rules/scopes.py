@@ -37,11 +37,13 @@ _NEIGHBOURS = 2
 
 def network_down(case: Case) -> Iterator[Verdict]:
     """Nothing answers: no nameserver, no address inside or outside the cluster."""
+    if not case.unexplained:
+        return
     outside = [h for h in case.snapshot.histories if h.last is not None and not h.target.negative and not within_pod(h)]
     failing = [h for h in outside if _unheard(h, case)]
     if not failing or len(failing) < len(outside):
         return
-    found = [h for h in failing if h in case.unexplained]
+    found = [h for h in failing if case.is_open(h.name)]
     if not found or len(found) < len(failing):
         return  # an earlier rule knows better
     since = newest_change(found)
@@ -71,8 +73,7 @@ def network_down(case: Case) -> Iterator[Verdict]:
         summary=f"Nothing answers this pod, inside the cluster or outside: {_why_down(case)}.",
         evidence=tuple(evidence + all_seen(found, 3)),
         advice="`kubectl get networkpolicy` in this namespace: a policy that denies all egress must allow DNS and "
-        "what the "
-        "pod needs (deploy/examples/networkpolicy-dns.yaml). If there is none, look at the node's network: "
+        "what the pod needs (deploy/examples/networkpolicy-dns.yaml). If there is none, look at the node's network: "
         "`kubectl get pods -o wide --field-selector spec.nodeName=NODE`, and the logs of its CNI pod.",
     )
 
@@ -169,8 +170,7 @@ def egress_blocked(case: Case) -> Iterator[Verdict]:
         "consistent with an egress policy or a firewall"
         if several
         else "consistent with an egress policy or a firewall, or with this one host being down: no other public "
-        "target is "
-        "there to compare"
+        "target is there to compare"
     )
     yield Verdict(
         cause=Cause.EGRESS_BLOCKED,
@@ -185,8 +185,7 @@ def egress_blocked(case: Case) -> Iterator[Verdict]:
         )
         + "Look for a NetworkPolicy that selects this pod (`kubectl get networkpolicy`) and allow egress to these "
         "addresses and ports (deploy/examples/networkpolicy-target.yaml); then at the firewall or NAT gateway behind "
-        "the "
-        "nodes. Where only a proxy may leave, set HTTPS_PROXY.",
+        "the nodes. Where only a proxy may leave, set HTTPS_PROXY.",
     )
 
 
@@ -200,8 +199,8 @@ def _all_but_names(found: Sequence[Standing], case: Case) -> Verdict:
         summary="Nameservers answer and nothing else does, inside the cluster or outside: consistent with an egress "
         "policy that allows DNS and nothing more.",
         evidence=("the Kubernetes API does not answer at its address", *_details(found), *all_seen(histories, 4)),
-        advice="Allow egress to what this pod needs in the NetworkPolicy that selects it: `kubectl get networkpolicy`; "
-        "deploy/examples/networkpolicy-target.yaml is one.",
+        advice="Allow egress to what this pod needs in the NetworkPolicy that selects it: `kubectl get "
+        "networkpolicy`; deploy/examples/networkpolicy-target.yaml is one.",
     )
 
 
@@ -211,6 +210,8 @@ def cluster_blocked(case: Case) -> Iterator[Verdict]:
     if not found:
         return
     histories = [s.history for s in found]
+    if not case.unexplained:
+        return
     outside = [
         s.name for s in case.standings.all if s.scope is not Scope.CLUSTER and s.way in {Way.ANSWERS, Way.CLOSED}
     ]
@@ -232,9 +233,9 @@ def cluster_blocked(case: Case) -> Iterator[Verdict]:
         "policy that leaves the cluster's own pods and Services out.",
         evidence=(also, f"outside, {some(outside)} answer", *_details(found), *all_seen(histories, 3)),
         advice="Look for a NetworkPolicy that selects this pod (`kubectl get networkpolicy`): its egress rules must "
-        "name "
-        "the namespaces and pods behind these Services, by labels (a rule sees the pod's address, not the ClusterIP): "
-        "deploy/examples/networkpolicy-target.yaml. Services that fail on one node only point to its kube-proxy.",
+        "name the namespaces and pods behind these Services, by labels (a rule sees the pod's address, not the "
+        "ClusterIP): deploy/examples/networkpolicy-target.yaml. Services that fail on one node only point to its "
+        "kube-proxy.",
     )
 
 
@@ -279,10 +280,8 @@ def _private(network: str, found: Sequence[Standing], elsewhere: Sequence[str]) 
         f"{'does' if len(elsewhere) == 1 else 'do'}: {reading}.",
         evidence=(*_details(found), *all_seen(histories, 4)),
         advice=f"Look at the VPN or peering that leads to {network}: its state, its routes on both sides (the other "
-        f"side needs "
-        "one back to the pods' or nodes' network), and its firewall. `traceroute -T -p PORT ADDRESS` from a node "
-        "shows how "
-        "far it goes. If a NetworkPolicy selects this pod, allow egress to that network.",
+        "side needs one back to the pods' or nodes' network), and its firewall. `traceroute -T -p PORT ADDRESS` from "
+        "a node shows how far it goes. If a NetworkPolicy selects this pod, allow egress to that network.",
     )
 
 

@@ -112,11 +112,10 @@ class Standings:
     def __init__(self, snapshot: Snapshot) -> None:
         self._connects = _newest(snapshot)
         self._pod = snapshot.pod
-        found = (self._standing(history) for history in snapshot.histories)
+        compared = snapshot.histories if snapshot.failing else ()
+        found = (self._standing(history) for history in compared)
         self.all = tuple(standing for standing in found if standing is not None)
-        self.own = tuple(
-            s for h in snapshot.histories if within_pod(h) and (s := self._standing(h, own=True)) is not None
-        )
+        self.own = tuple(s for h in compared if within_pod(h) and (s := self._standing(h, own=True)) is not None)
         """The same for what never leaves the pod, and says nothing about the network."""
         self._by_name: Mapping[str, Standing] = {standing.name: standing for standing in self.all}
         tables = [e for e in snapshot.experiments if isinstance(e.answer, LocalTables)]

@@ -1,0 +1,143 @@
+"""Hosts that refuse: nobody listens, somebody listens elsewhere, or a Service has nobody behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from agent.diagnosis.rules.case import Case
+from agent.diagnosis.rules.places import all_called, are_several, by_endpoint, called, histories_of, who_refused
+from agent.diagnosis.rules.reading import all_seen, brief, names, settled, some, unsettled
+from agent.diagnosis.rules.standing import BARRED, Standing, Way
+from agent.diagnosis.snapshot import History
+from agent.diagnosis.verdict import Cause, Verdict
+from agent.model import Scope
+
+_USUAL: Mapping[str, tuple[int, ...]] = {
+    "http": (443, 80, 8080, 8443),
+    "postgres": (5432, 6432),
+}
+"""Ports of the types of targets."""
+_RELATED: Sequence[frozenset[int]] = (
+    frozenset({80, 443, 8080, 8443}),
+    frozenset({5432, 6432}),
+    frozenset({3306, 33060}),
+    frozenset({6379, 6380}),
+    frozenset({5671, 5672}),
+    frozenset({9092, 9093}),
+    frozenset({1433, 1434}),
+    frozenset({27017, 27018}),
+    frozenset({9000, 9001}),
+)
+"""Ports that are mistaken for each other: with and without TLS, with and without a pooler."""
+
+
+def usual_ports(standing: Standing) -> list[int]:
+    """Other ports that somebody may have meant."""
+    port = standing.endpoint[1] if standing.endpoint is not None else None
+    related = [sorted(ports) for ports in _RELATED if port in ports]
+    usual = [*_USUAL.get(standing.history.target.type, ()), *(other for ports in related for other in ports)]
+    return [other for other in dict.fromkeys(usual) if other != port]
+
+
+def open_ports(standing: Standing, case: Case) -> list[int]:
+    """Those of them that take connections, by experiments."""
+    if standing.endpoint is None:
+        return []
+    ip = standing.endpoint[0]
+    return [port for port in usual_ports(standing) if case.standings.way(ip, port) is Way.ANSWERS]
+
+
+def worked_before(history: History) -> bool:
+    """Whether any of the runs that are remembered succeeded."""
+    return any(outcome.success for outcome in history.outcomes)
+
+
+def wrong_port(case: Case) -> Iterator[Verdict]:
+    """Nobody on this port, ever, and somebody on the usual one of the same host."""
+    for standings in by_endpoint(case, {*BARRED, Way.REFUSED, Way.CLOSED}):
+        first = standings[0]
+        histories = histories_of(standings, case)
+        is_open = open_ports(first, case)
+        if not is_open or first.endpoint is None or are_several(standings) or any(map(worked_before, histories)):
+            continue
+        port = first.endpoint[1]
+        if first.way is Way.CLOSED:
+            how, sure = "its host says that nobody listens there", settled(histories, agreed=True)
+        elif first.scope is Scope.CLUSTER:
+            how = "a Service answers on the ports it declares only; a policy that leaves this port out looks the same"
+            sure = unsettled(histories, agreed=True)
+        elif first.way is Way.SILENT:
+            continue  # firewalls leave ports out: agent.diagnosis.rules.hosts.target_blocked says both
+        else:
+            how, sure = "refused, by its host or by a filter", unsettled(histories, agreed=True)
+        host = brief(str(histories[0].target.options.host))
+        yield Verdict(
+            cause=Cause.WRONG_PORT,
+            confidence=sure,
+            targets=names(histories),
+            summary=f"{host} does not answer on port {port}, and does on {some(map(str, is_open))}: {how}.",
+            evidence=(
+                *(f"{first.ip} takes connections on port {other}" for other in is_open),
+                f"no run on port {port} has succeeded so far",
+                *who_refused(first),
+                *all_seen(histories, 2),
+            ),
+            advice=f"Write port {is_open[0]} in the address, or have the server listen on {port}. For a Service, "
+            "`kubectl get service NAME -o yaml`: `port` is what clients use, `targetPort` what the container listens "
+            "on.",
+        )
+
+
+def nothing_listening(case: Case) -> Iterator[Verdict]:
+    """The host itself says that nobody listens; or nobody knows who refused."""
+    for standings in by_endpoint(case, {Way.CLOSED, Way.REFUSED}):
+        first = standings[0]
+        histories = histories_of(standings, case)
+        agreed = any(s.agreed for s in standings)
+        if first.way is Way.CLOSED:
+            sure = settled(histories, agreed=agreed)
+            reading = "the host is up and nobody listens on the port: the server is stopped, starting, or elsewhere"
+        else:
+            sure = unsettled(histories, agreed=agreed)
+            reading = "by the host, where nobody listens, or by a packet filter" + (
+                ", or for a Service without endpoints" if first.scope is Scope.CLUSTER else ""
+            )
+        before = [h.name for h in histories if worked_before(h)]
+        evidence = who_refused(first)
+        if before:
+            evidence.append(f"{some(before)} worked before, within the runs that are remembered")
+        yield Verdict(
+            cause=Cause.NOTHING_LISTENING,
+            confidence=sure,
+            targets=names(histories),
+            summary=f"{all_called(standings)} {'refuse' if are_several(standings) else 'refuses'} connections: "
+            f"{reading}.",
+            evidence=(*evidence, *all_seen(histories, 3)),
+            advice="Start the server, or see why it ended: `kubectl get pods` and `kubectl logs POD --previous`. If "
+            "it runs, see where it listens (`ss -ltn` beside it): on 127.0.0.1 it is out of reach for other pods.",
+        )
+
+
+def service_without_endpoints(case: Case) -> Iterator[Verdict]:
+    """What refuses a ClusterIP by an ICMP message is the node: kube-proxy does for a Service without ready pods."""
+    for standings in by_endpoint(case, {Way.REJECTED}):
+        first = standings[0]
+        if first.scope is not Scope.CLUSTER:
+            continue
+        histories = histories_of(standings, case)
+        service, _, rest = str(histories[0].target.options.host).removesuffix(".").partition(".")
+        namespace = rest.partition(".")[0]
+        where = f"-n {namespace} " if namespace else ""
+        several = are_several(standings)
+        subject = f"{all_called(standings)} {'exist' if several else 'exists'}, and the node refuses"
+        yield Verdict(
+            cause=Cause.SERVICE_WITHOUT_ENDPOINTS,
+            confidence=unsettled(histories, agreed=True),
+            targets=names(histories),
+            summary=f"{subject} {'them' if several else 'it'}: consistent with a Service without a ready pod behind "
+            "it, and with a policy that rejects instead of dropping.",
+            evidence=(*who_refused(first), *(called(s) for s in standings[1:3] if several), *all_seen(histories, 3)),
+            advice=f"`kubectl {where}get endpointslices -l kubernetes.io/service-name={service}`: if it lists nothing "
+            f"ready, compare the Service's selector with the pods' labels (`kubectl {where}describe service "
+            f"{service}`) and their readiness. A port the Service does not declare looks the same on some clusters.",
+        )
