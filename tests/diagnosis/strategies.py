@@ -181,6 +181,12 @@ _NETWORK_PAIRS: Sequence[tuple[Phase, Reason]] = [
     (Phase.TLS, Reason.TIMEOUT),
 ]
 
+_CERTIFICATE_PAIRS: Sequence[tuple[Phase, Reason]] = [
+    (Phase.TLS, Reason.CERTIFICATE_UNTRUSTED),
+    (Phase.TLS, Reason.CERTIFICATE_EXPIRED),
+    (Phase.TLS, Reason.CERTIFICATE_NOT_YET_VALID),
+]
+
 _IP = st.sampled_from(ADDRESSES)
 _SOCKET = st.builds(lambda ip, port: f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}", _IP, st.sampled_from(PORTS))
 _PHASE = st.sampled_from([phase.value for phase in Phase])
@@ -422,7 +428,7 @@ def outcomes(
     pair = draw(st.sampled_from(pairs)) if pairs else draw(st.one_of(st.none(), st.sampled_from(PAIRS)))
     phases = list(Phase)
     reached = phases if pair is None else phases[: phases.index(pair[0]) + 1]
-    skipped = draw(st.sets(st.sampled_from(phases), max_size=4))
+    skipped = draw(st.one_of(st.just({Phase.PROXY, Phase.LOGIN}), st.sets(st.sampled_from(phases), max_size=4)))
     seconds = {phase: draw(_FLOATS) for phase in reached if phase not in skipped}
     failure, related = None, tuple(FACTS)
     if pair is not None:
@@ -436,10 +442,14 @@ def outcomes(
         seconds.setdefault(Phase.RESOLVE, 0.001)
     if pair is not None and pair[1] in _SAID and draw(st.booleans()):
         found[Fact.DNS_ATTEMPTS] = draw(st.lists(_asked(pair[1]), min_size=1, max_size=3))
+    odd = draw(st.sampled_from([False, False, False, False, True]))
+    if pair is not None and pair[0] is Phase.PROXY and not odd:
+        found[Fact.PROXY] = draw(FACTS[Fact.PROXY])
     host, port = target.options.host, target.options.port
-    if pair != (Phase.RESOLVE, Reason.TIMEOUT) and host in ADDRESSES and port is not None:
+    if (pair is None or pair[0] is not Phase.RESOLVE) and port is not None and target.type != "dns" and not odd:
         # An address is tried as it is written.
-        found[Fact.ADDRESS] = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        ip = host if host in ADDRESSES else draw(_IP)
+        found[Fact.ADDRESS] = f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
     return Outcome(
         target=target, started_at=at, duration_seconds=draw(_FLOATS), phases=seconds, facts=found, failure=failure
     )
@@ -487,7 +497,10 @@ def histories(draw: st.DrawFn, name: str, habits: Mapping[Scope, tuple[Phase, Re
     older = [
         dataclasses.replace(drawn[draw(st.integers(1, 2))], started_at=NOW - since - 2.0 * n) for n in range(3, count)
     ]
-    return History(target, (*drawn, *older))
+    age = draw(st.sampled_from([None, None, 20.0, 300.0])) if drawn else None
+    before = [draw(outcomes(target, NOW - since - age, _NETWORK_PAIRS))] if age is not None else []
+    failed = tuple(outcome for outcome in before if outcome.failure is not None)
+    return History(target, (*drawn, *older), failed, next(iter(failed), drawn[-1] if drawn else None))
 
 
 # --- the pod ---------------------------------------------------------------------------------------------------------
@@ -523,7 +536,9 @@ def questions(
 ) -> st.SearchStrategy[Question]:
     """Questions as planners ask them: of the nameservers, of hosts and of targets there are."""
     kinds: list[st.SearchStrategy[Question]] = [
-        st.builds(lambda peer, hops: Connect(peer[0], peer[1], hops), st.sampled_from(peers), st.sampled_from([None, None, 1])),
+        st.builds(
+            lambda peer, hops: Connect(peer[0], peer[1], hops), st.sampled_from(peers), st.sampled_from([None, None, 1])
+        ),
         st.just(MeshProxy()),
         st.just(LocalNetwork()),
         st.builds(SmallSegments, st.sampled_from(names)),
@@ -543,7 +558,9 @@ def questions(
 
 
 _CONNECT_FAILURES = st.one_of(
-    st.none(), failures([(Phase.CONNECT, reason) for reason in sorted(REASONS[Phase.CONNECT])])
+    st.none(),
+    failures([(Phase.CONNECT, reason) for reason in (Reason.TIMEOUT, Reason.REFUSED, Reason.UNREACHABLE)]),
+    failures([(Phase.CONNECT, reason) for reason in sorted(REASONS[Phase.CONNECT])]),
 )
 
 
@@ -633,7 +650,7 @@ def experiments(
 def snapshots(draw: st.DrawFn, *, most: int = 8, contradictory: bool = True) -> Snapshot:
     """Everything at once: worlds in which each scope has one trouble, and worlds that make no sense."""
     pod = draw(pods())
-    trouble = st.sampled_from([None, None, *_NETWORK_PAIRS])
+    trouble = st.sampled_from([None, None, None, *_NETWORK_PAIRS, *_CERTIFICATE_PAIRS])
     habits = draw(st.one_of(st.none(), st.fixed_dictionaries(dict.fromkeys(Scope, trouble))))
     count = draw(st.integers(1, most))
     found = tuple(draw(histories(f"target-{n}", habits)) for n in range(count))

@@ -153,7 +153,11 @@ _UNANSWERED_PHASES = frozenset({Phase.RESOLVE, Phase.CONNECT})
 def no_scope_is_blocked_that_works(snapshot: Snapshot, diagnosis: Diagnosis) -> None:
     for cause, scope in ((Cause.EGRESS_BLOCKED, Scope.PUBLIC), (Cause.CLUSTER_BLOCKED, Scope.CLUSTER)):
         if cause in diagnosis.causes:
-            working = [h.name for h in snapshot.working if _scope(h) is scope and _was_reached(h)]
+            working = [
+                h.name
+                for h in snapshot.working
+                if _scope(h) is scope and _was_reached(h) and not _failed_since(h, snapshot)
+            ]
             assert not working, f"{cause}, and {working} work"
 
 
@@ -453,6 +457,16 @@ def _was_reached(history: History) -> bool:
         or history.target.type == "dns"
         or Fact.PROXY in last.facts
         or _within_the_pod(history.target)
+    )
+
+
+def _failed_since(history: History, snapshot: Snapshot) -> bool:
+    """Whether an experiment tried the same address and got no connection."""
+    tried = history.outcomes[0].facts.get(Fact.ADDRESS) or history.target.address
+    return any(
+        f"{question.ip}" in tried and answer.failure is not None
+        for question, answer in snapshot.asked(Connect)
+        if question.port == history.target.options.port
     )
 
 

@@ -164,8 +164,8 @@ def egress_blocked(case: Case) -> Iterator[Verdict]:
         evidence.append("nameservers answer")
     if proxied:
         evidence.append(f"through the proxy, {some(proxied)} {'answers' if len(proxied) == 1 else 'answer'}")
-    hosts = _hosts(found)
-    several = len(hosts) > 1
+    # Also those whose last run succeeded, where an experiment found since that they do not answer any more.
+    several = len(_hosts(public)) > 1
     reading = (
         "consistent with an egress policy or a firewall"
         if several
@@ -176,7 +176,7 @@ def egress_blocked(case: Case) -> Iterator[Verdict]:
         cause=Cause.EGRESS_BLOCKED,
         confidence=settled(histories) if several and _barred(found) else unsettled(histories, agreed=_agreed(found)),
         targets=names(histories),
-        summary=f"{_all_of(found, 'public')} {_how(found)}, while what is inside answers: {reading}.",
+        summary=f"{_all_of(public, 'public')} {_how(public)}, while what is inside answers: {reading}.",
         evidence=tuple(evidence + _details(found) + all_seen(histories, 3)),
         advice=(
             "Public targets that go through the proxy answer: set HTTPS_PROXY and HTTP_PROXY for these as well. "
