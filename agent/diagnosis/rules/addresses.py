@@ -11,7 +11,7 @@ from agent.diagnosis.rules.reading import Endpoint, all_seen, brief, direct, end
 from agent.diagnosis.rules.standing import BARRED, Way, attempts
 from agent.diagnosis.snapshot import History
 from agent.diagnosis.verdict import Cause, Confidence, Verdict
-from agent.model import Fact, Phase
+from agent.model import Fact, Phase, Scope
 from agent.networks import ip_address
 
 _OTHERS = 2
@@ -31,7 +31,7 @@ class Split:
         self.history = history
         self.dead, self.alive = attempts(history)
         self.asked = False
-        """Whether an experiment has told, and not a single run alone."""
+        """Whether an experiment found the dead address dead as well, and not a single run alone."""
         standing = case.standings[history.name]
         if not self.dead and standing is not None and standing.endpoint is not None and standing.way is not Way.ANSWERS:
             self.dead = [standing.endpoint]
@@ -40,7 +40,7 @@ class Split:
                 way = case.standings.way(ip, port) if ip != standing.ip else None
                 if way is Way.ANSWERS:
                     self.alive.append((ip, port))
-                    self.asked = True
+                    self.asked = standing.agreed
 
     @property
     def is_split(self) -> bool:
@@ -121,8 +121,8 @@ def one_address_dead(case: Case) -> Iterator[Verdict]:
 
 
 def _by_turns(history: History) -> tuple[list[Endpoint], list[Endpoint]]:
-    """Where runs used one address or another: those that always failed, and those that never did."""
-    failed: set[Endpoint] = set()
+    """Where runs used one address or another: those that always failed, more than once, and those that never did."""
+    failed: list[Endpoint] = []
     answered: set[Endpoint] = set()
     if history.changes < _CHANGES or history.target.negative:
         return [], []
@@ -133,10 +133,13 @@ def _by_turns(history: History) -> tuple[list[Endpoint], list[Endpoint]]:
         if outcome.failure is None:
             answered.add(tried)
         elif outcome.failure.phase is Phase.CONNECT:
-            failed.add(tried)
+            failed.append(tried)
         else:
             return [], []
-    return (sorted(failed), sorted(answered)) if failed and answered and not failed & answered else ([], [])
+    dead = sorted(set(failed))
+    if len(failed) == 1 or not answered.isdisjoint(dead):
+        return [], []  # a packet that was lost, or an address that comes and goes
+    return dead, sorted(answered)
 
 
 def _one_dead(history: History, dead: Sequence[Endpoint], alive: Sequence[Endpoint], *, sure: Confidence) -> Verdict:
@@ -195,17 +198,23 @@ def no_route(case: Case) -> Iterator[Verdict]:
         said = sorted({(s.icmp, s.icmp_from or "a router") for s in standings if s.icmp})
         missing = any(what == "network unreachable" for what, _ in said)
         agreed = any(s.agreed for s in standings)
-        reading = (
-            "a route to it is missing"
-            if missing
-            else "its host is down or a route is missing; some firewalls say the same to what they forbid"
-        )
+        who = f"On the way to {all_called(standings)} a router says that it cannot go on"
+        if missing:
+            reading = "a route to it is missing"
+        elif said:
+            reading = "its host is down or a route is missing; some firewalls say the same to what they forbid"
+        else:
+            who = f"There is no way to {all_called(standings)}"
+            reading = "by the word of a router or of this pod's own kernel: its host is down or a route is missing"
+            if standings[0].scope is Scope.CLUSTER:
+                # Cilium's hook in the kernel has no better word for that.
+                reading += ", or it is a Service without a ready pod"
         others = ", while other targets answer" if any(s.way is Way.ANSWERS for s in case.standings.all) else ""
         yield Verdict(
             cause=Cause.NO_ROUTE,
             confidence=settled(histories, agreed=agreed) if missing else unsettled(histories, agreed=agreed),
             targets=names(histories),
-            summary=f"On the way to {all_called(standings)} a router says that it cannot go on{others}: {reading}.",
+            summary=f"{who}{others}: {reading}.",
             evidence=(*(f"{sender} says: {what}" for what, sender in said[:2]), *all_seen(histories, 3)),
             advice=f"`ip route get {standings[0].host}` in the pod and on the node shows where packets go; the router "
             "that answers is the place to look. For a network behind a VPN or peering, its routes must be announced "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from agent.diagnosis.experiment import Connect, Mesh, MeshProxy
+from agent.diagnosis.experiment import Connect
 from agent.diagnosis.rules.case import Case, Wanted
 from agent.diagnosis.rules.places import (
     address,
@@ -15,7 +15,7 @@ from agent.diagnosis.rules.places import (
     histories_of,
     who_refused,
 )
-from agent.diagnosis.rules.ports import open_ports, usual_ports, worked_before
+from agent.diagnosis.rules.ports import mesh_here, open_ports, usual_ports, worked_before
 from agent.diagnosis.rules.reading import all_seen, literal, names, seen, settled, some, unsettled
 from agent.diagnosis.rules.standing import BARRED, UNHEARD, Standing, Way
 from agent.diagnosis.verdict import Cause, Confidence, Verdict
@@ -43,7 +43,7 @@ def policy_not_enforced(case: Case) -> Iterator[Verdict]:
     ]
     if not found:
         return
-    mesh = next((a.kind for _, a in case.snapshot.asked(MeshProxy) if isinstance(a, Mesh) and a.kind is not None), None)
+    mesh = mesh_here(case)
     mere_connects = mesh is not None and all(h.target.type == "tcp" for h in found)
     proves = f" (behind the {mesh} proxy a connection alone proves little)" if mere_connects else ""
     yield Verdict(
@@ -79,6 +79,7 @@ def hardcoded_address(case: Case) -> Iterator[Verdict]:
         ]
         evidence = [f"by name, {some(by_name)} {'answers' if len(by_name) == 1 else 'answer'} on port {port}"]
         several = are_several(standings)
+        other = "the server does not run" if first.way is Way.CLOSED else "the host is down, or a policy is in the way"
         what = (
             "are private addresses written down as numbers" if several else "is a private address written as a number"
         )
@@ -87,7 +88,7 @@ def hardcoded_address(case: Case) -> Iterator[Verdict]:
             confidence=unsettled(histories, agreed=any(s.agreed for s in standings)),
             targets=names(histories),
             summary=f"{all_called(standings)} {what}, and {_WAYS[first.way]}: addresses of pods, Services and hosts "
-            "move; or the host is down, or a policy is in the way.",
+            f"move; or {other}.",
             evidence=(*(evidence if by_name else ()), *who_refused(first), *all_seen(histories, 3)),
             advice="Use a name: in the cluster that of a Service; for a database outside, make a Service for it "
             "(deploy/examples/service-external-database.yaml). `kubectl get pods,services,endpointslices -A -o wide | "
@@ -127,7 +128,7 @@ def target_blocked(case: Case) -> Iterator[Verdict]:
         if is_open:
             neighbours = [f"port {is_open[0]} of the same host", *neighbours]
         agreed = any(s.agreed for s in standings)
-        certain = first.way is Way.FORBIDDEN or (first.way is Way.REJECTED and first.scope is not Scope.CLUSTER)
+        certain = first.way is Way.FORBIDDEN and (first.icmp is not None or first.scope is not Scope.CLUSTER)
         also = f", while {some(neighbours)} {'does' if len(neighbours) == 1 else 'do'}" if neighbours else ""
         verb = "do not answer" if several else "does not answer"
         yield Verdict(
@@ -146,6 +147,11 @@ def target_blocked(case: Case) -> Iterator[Verdict]:
 def _reading(standing: Standing, *, certain: bool, port: bool) -> str:
     if certain:
         return "consistent with a policy or a firewall that rejects it, and says so"
+    if standing.way is Way.FORBIDDEN:
+        # Cilium's hook in the kernel has no better word for a Service that has nobody behind it.
+        return "consistent with a policy that rejects it, and with a Service without a ready pod"
+    if standing.way is Way.REJECTED:
+        return "consistent with a firewall that rejects it, and with a load balancer without a ready pod behind it"
     if port:
         return "consistent with a policy or a firewall that leaves this port out, or with the wrong port"
     if standing.scope is Scope.CLUSTER:

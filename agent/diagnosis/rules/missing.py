@@ -247,6 +247,19 @@ def _explain(one: Missing, found: Sequence[str], case: Case) -> tuple[str, list[
         return _without_record(one, shown, answers, case.snapshot)
     if one.elsewhere:
         service, namespace = one.name.partition(".")[0], one.elsewhere[0][0]
+        if one.name == f"{service}.{namespace}":
+            return (
+                (
+                    f"The nameservers say that {shown} does not exist, neither as a Service {service} in a namespace "
+                    f"{namespace} nor as a name outside the cluster."
+                ),
+                [*answers, *_neighbours(one, case)],
+                (
+                    f"`kubectl -n {namespace} get services` lists the Services there. For a name outside, look for a "
+                    f"misspelling and ask a nameserver outside (`dig {one.name} @NAMESERVER`): if it is known there, "
+                    "the cluster's DNS lacks a forward for it (`kubectl -n kube-system get configmap coredns -o yaml`)."
+                ),
+            )
         return (
             (
                 f"There is no Service {service} in the namespace {namespace}: the nameservers say that {shown} does "

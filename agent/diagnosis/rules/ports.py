@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from agent.diagnosis.experiment import Mesh, MeshProxy
 from agent.diagnosis.rules.case import Case
 from agent.diagnosis.rules.places import all_called, are_several, by_endpoint, called, histories_of, who_refused
-from agent.diagnosis.rules.reading import all_seen, brief, names, settled, some, unsettled
+from agent.diagnosis.rules.reading import all_seen, brief, literal, names, settled, some, unsettled, within_pod
 from agent.diagnosis.rules.standing import BARRED, Standing, Way
 from agent.diagnosis.snapshot import History
 from agent.diagnosis.verdict import Cause, Verdict
@@ -40,11 +41,28 @@ def usual_ports(standing: Standing) -> list[int]:
 
 
 def open_ports(standing: Standing, case: Case) -> list[int]:
-    """Those of them that take connections, by experiments."""
+    """Those of them that take connections, by other targets and by experiments."""
     if standing.endpoint is None:
         return []
     ip = standing.endpoint[0]
-    return [port for port in usual_ports(standing) if case.standings.way(ip, port) is Way.ANSWERS]
+    taken = {port for _, port in _beside(standing, case)}
+    asked = mesh_here(case) is None  # its proxy takes every connection, whoever listens
+    return [
+        port
+        for port in usual_ports(standing)
+        if port in taken or (asked and case.standings.way(ip, port) is Way.ANSWERS)
+    ]
+
+
+def _beside(standing: Standing, case: Case) -> list[tuple[str, int]]:
+    """Other targets that answer at the same address, and their ports."""
+    answering = (s for s in case.standings.all if s.way is Way.ANSWERS and s.ip == standing.ip)
+    return [(s.name, s.endpoint[1]) for s in answering if s.endpoint is not None]
+
+
+def mesh_here(case: Case) -> str | None:
+    """The mesh whose proxy is in this pod."""
+    return next((a.kind for _, a in case.snapshot.asked(MeshProxy) if isinstance(a, Mesh) and a.kind is not None), None)
 
 
 def worked_before(history: History) -> bool:
@@ -62,18 +80,17 @@ def wrong_port(case: Case) -> Iterator[Verdict]:
             continue
         port = first.endpoint[1]
         if first.way is Way.CLOSED:
-            how, sure = "its host says that nobody listens there", settled(histories, agreed=True)
+            how = "the port is not the server's, or what should listen there does not run"
         elif first.scope is Scope.CLUSTER:
             how = "a Service answers on the ports it declares only; a policy that leaves this port out looks the same"
-            sure = unsettled(histories, agreed=True)
         elif first.way is Way.SILENT:
             continue  # firewalls leave ports out: agent.diagnosis.rules.hosts.target_blocked says both
         else:
-            how, sure = "refused, by its host or by a filter", unsettled(histories, agreed=True)
+            how = "refused, by its host or by a filter"
         host = brief(str(histories[0].target.options.host))
         yield Verdict(
             cause=Cause.WRONG_PORT,
-            confidence=sure,
+            confidence=unsettled(histories, agreed=True),
             targets=names(histories),
             summary=f"{host} does not answer on port {port}, and does on {some(map(str, is_open))}: {how}.",
             evidence=(
@@ -94,11 +111,13 @@ def nothing_listening(case: Case) -> Iterator[Verdict]:
         first = standings[0]
         histories = histories_of(standings, case)
         agreed = any(s.agreed for s in standings)
+        near = first.scope is Scope.CLUSTER or within_pod(first.history)
+        sure = settled if first.way is Way.CLOSED and near else unsettled
         if first.way is Way.CLOSED:
-            sure = settled(histories, agreed=agreed)
             reading = "the host is up and nobody listens on the port: the server is stopped, starting, or elsewhere"
+            # Firewalls outside refuse by a RST as well, and so do balancers.
+            reading += "" if near else "; or a firewall or a balancer answers in its place"
         else:
-            sure = unsettled(histories, agreed=agreed)
             reading = "by the host, where nobody listens, or by a packet filter" + (
                 ", or for a Service without endpoints" if first.scope is Scope.CLUSTER else ""
             )
@@ -106,9 +125,10 @@ def nothing_listening(case: Case) -> Iterator[Verdict]:
         evidence = who_refused(first)
         if before:
             evidence.append(f"{some(before)} worked before, within the runs that are remembered")
+        evidence += [f"{name} answers on port {port} of the same address" for name, port in _beside(first, case)[:2]]
         yield Verdict(
             cause=Cause.NOTHING_LISTENING,
-            confidence=sure,
+            confidence=sure(histories, agreed=agreed),
             targets=names(histories),
             summary=f"{all_called(standings)} {'refuse' if are_several(standings) else 'refuses'} connections: "
             f"{reading}.",
@@ -125,7 +145,10 @@ def service_without_endpoints(case: Case) -> Iterator[Verdict]:
         if first.scope is not Scope.CLUSTER:
             continue
         histories = histories_of(standings, case)
-        service, _, rest = str(histories[0].target.options.host).removesuffix(".").partition(".")
+        if literal(first.history.target) is None:
+            service, _, rest = str(first.history.target.options.host).removesuffix(".").partition(".")
+        else:
+            service, rest = "NAME", "NAMESPACE"
         namespace = rest.partition(".")[0]
         where = f"-n {namespace} " if namespace else ""
         several = are_several(standings)

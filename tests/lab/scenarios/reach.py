@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from agent.diagnosis import Cause
 from tests.lab.scenarios.base import ANY, NOT_HIGH, Expected, Scenario
 from tests.lab.world import World, places, target
@@ -30,6 +34,32 @@ def gateway_leaves(world: World) -> None:
 
     world.undo(come_back)
     forget()
+
+
+PORTS = range(40000, 40032)
+"""All the ports a pod has for its connections to one server."""
+
+
+def no_port_left(world: World) -> None:
+    """Something in the pod holds on to every connection it ever made to one server."""
+    port_range = "/proc/sys/net/ipv4/ip_local_port_range"
+    before = world.execute("pod", "cat", port_range).strip()
+    world.execute("pod", "sh", "-c", f"echo {PORTS.start} {PORTS.stop - 1} >{port_range}")
+    world.undo(lambda: world.execute("pod", "sh", "-c", f"echo {before} >{port_range}"))
+    world.run("pod", hoarding)
+
+
+@asynccontextmanager
+async def hoarding() -> AsyncIterator[None]:
+    held: list[asyncio.StreamWriter] = []
+    try:
+        for port in PORTS:
+            _, writer = await asyncio.open_connection(places.SHOP_IP, 443, local_addr=(places.POD_IP, port))
+            held.append(writer)
+        yield
+    finally:
+        for writer in held:
+            writer.transport.abort()
 
 
 SCENARIOS = (
@@ -164,6 +194,12 @@ SCENARIOS = (
         recovers=True,
     ),
     Scenario(
+        name="no-port-left",
+        title="The pod holds all the connections to one host that its local ports allow",
+        break_=no_port_left,
+        expected=(Expected(Cause.UNKNOWN, ("shop",), ANY, says=("Cannot assign requested address",)),),
+    ),
+    Scenario(
         name="address-written-down",
         title="A database behind the VPN is addressed by number, and its host has moved",
         targets=(
@@ -195,7 +231,7 @@ SCENARIOS = (
         name="nothing-listening-in-public",
         title="A public server is stopped, its host is up",
         break_=lambda world: world.stop("hooks"),
-        expected=(Expected(Cause.NOTHING_LISTENING, ("hooks",), says=("RST",)),),
+        expected=(Expected(Cause.NOTHING_LISTENING, ("hooks",), NOT_HIGH, says=("RST", "or a firewall")),),
     ),
     Scenario(
         name="wrong-port",
@@ -208,7 +244,7 @@ SCENARIOS = (
             target("warehouse", dsn="postgresql://probe@warehouse.corp.internal:5433/app"),
         ),
         from_start=True,
-        expected=(Expected(Cause.WRONG_PORT, ("warehouse",), says=("5432",)),),
+        expected=(Expected(Cause.WRONG_PORT, ("warehouse",), NOT_HIGH, says=("5432",)),),
     ),
     Scenario(
         name="wrong-port-of-service",
