@@ -133,7 +133,7 @@ def long_walk(case: Case) -> Iterator[Verdict]:
     )
     yield Verdict(
         cause=Cause.DNS_SLOW,
-        confidence=settled(found),
+        confidence=settled(found, agreed=any(h.failure is None for h in found)),
         targets=names(found),
         summary=f"Looking up {some(names(found))} takes {what}: {seconds(worst.phases.get(Phase.RESOLVE, 0.0))} of "
         f"{seconds(worst.target.timeout_seconds)}.",
