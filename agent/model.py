@@ -180,6 +180,8 @@ class Fact(StrEnum):
 
     ADDRESS = "address"
     """str: the IP address and port that were tried, `192.0.2.1:443` or `[2001:db8::1]:443`."""
+    NO_LOCAL_PORT = "no_local_port"
+    """bool: this pod had no address or no port left to connect from (EADDRNOTAVAIL)."""
     ADDRESSES = "addresses"
     """list[str]: the addresses the name resolved to, best first: 32 of them at most."""
     ATTEMPTS = "attempts"

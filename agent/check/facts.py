@@ -167,6 +167,7 @@ _PARTS: tuple[Callable[[Outcome], Iterator[Remark]], ...] = (
 
 JSON_ONLY = frozenset(
     {
+        Fact.NO_LOCAL_PORT,
         Fact.TLS_CIPHER,
         Fact.CERTIFICATE_SUBJECT,
         Fact.CERTIFICATE_ISSUER,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import struct
 from contextlib import ExitStack, suppress
@@ -95,7 +96,12 @@ async def connect(address: Address, recorder: Recorder) -> Stream:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if recorder.segment_bytes is not None:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, recorder.segment_bytes)
-            await loop.sock_connect(sock, (address.ip, address.port))
+            try:
+                await loop.sock_connect(sock, (address.ip, address.port))
+            except OSError as error:
+                if error.errno == errno.EADDRNOTAVAIL:
+                    recorder.facts[Fact.NO_LOCAL_PORT] = True
+                raise
         stream = Stream(*await asyncio.open_connection(sock=sock, limit=READ_LIMIT_BYTES), recorder)
         unused.pop_all()
         return stream

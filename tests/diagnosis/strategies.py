@@ -297,6 +297,7 @@ FACTS: Mapping[Fact, st.SearchStrategy[Any]] = MappingProxyType(
         Fact.MESH_ERROR: st.one_of(st.just("no healthy upstream"), _TEXTS),
         Fact.TLS_WANTED: st.just(value=True),
         Fact.HTTP_BODY_BYTES: st.integers(0, 1 << 40),
+        Fact.NO_LOCAL_PORT: st.just(value=True),
         Fact.DNS_SERVER: _DNS_SERVER,
         Fact.DNS_RCODE: _RCODE,
         Fact.DNS_NAME: _NAMES,

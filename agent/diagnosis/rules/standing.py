@@ -98,8 +98,9 @@ class Standing:
 
     @property
     def fails(self) -> bool:
-        """By its latest run."""
-        return self.history.failure is not None
+        """Whether its latest run heard nothing of it. One that failed later on is no matter of reaching it."""
+        failure = self.history.failure
+        return failure is not None and failure.phase in {Phase.RESOLVE, Phase.CONNECT}
 
     @property
     def barred(self) -> bool:
@@ -175,6 +176,9 @@ class Standings:
         if failure.reason is Reason.INTERNAL or failure.phase is Phase.RESOLVE:
             return None
         if failure.phase is Phase.CONNECT:
+            tried = peer(history)
+            if Fact.NO_LOCAL_PORT in history.outcomes[0].facts and tried is not None and ":" not in tried[0]:
+                return None  # the pod had no port left to find out; of IPv6 it may have no address
             return _BY_REASON.get(failure.reason)
         return None if failure.phase is Phase.TLS and Phase.TLS not in history.outcomes[0].phases else Way.ANSWERS
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -36,15 +37,11 @@ def gateway_leaves(world: World) -> None:
     forget()
 
 
-PORTS = range(40000, 40032)
-"""All the ports a pod has for its connections to one server."""
-
-
 def no_port_left(world: World) -> None:
-    """Something in the pod holds on to every connection it ever made to one server."""
+    """Something in the pod takes every connection to one server that it can get, and lets none of them go."""
     port_range = "/proc/sys/net/ipv4/ip_local_port_range"
     before = world.execute("pod", "cat", port_range).strip()
-    world.execute("pod", "sh", "-c", f"echo {PORTS.start} {PORTS.stop - 1} >{port_range}")
+    world.execute("pod", "sh", "-c", f"echo 40000 40031 >{port_range}")
     world.undo(lambda: world.execute("pod", "sh", "-c", f"echo {before} >{port_range}"))
     world.run("pod", hoarding)
 
@@ -52,12 +49,21 @@ def no_port_left(world: World) -> None:
 @asynccontextmanager
 async def hoarding() -> AsyncIterator[None]:
     held: list[asyncio.StreamWriter] = []
+
+    async def hoard() -> None:
+        while True:
+            try:
+                held.append((await asyncio.open_connection(places.SHOP_IP, 443))[1])
+            except OSError as error:
+                if error.errno != errno.EADDRNOTAVAIL:
+                    raise
+                await asyncio.sleep(0.02)  # until the agent lets one go
+
+    task = asyncio.create_task(hoard())
     try:
-        for port in PORTS:
-            _, writer = await asyncio.open_connection(places.SHOP_IP, 443, local_addr=(places.POD_IP, port))
-            held.append(writer)
         yield
     finally:
+        task.cancel()
         for writer in held:
             writer.transport.abort()
 
