@@ -299,6 +299,32 @@ MISSING: dict[str, tuple[Snapshot, Said]] = {
         ),
         {("name_not_found", "high", ("shop",)), ("name_not_found", "high", ("wiki",))},
     ),
+    "many names of one kind: one verdict": (
+        seen(
+            *(
+                fails(
+                    http(f"t{n}", f"http://t{n}.corp.example/"),
+                    "resolve/name_not_found",
+                    facts=walked(f"t{n}.corp.example"),
+                )
+                for n in range(5)
+            ),
+            *works(SHOP),
+        ),
+        {("name_not_found", "medium", tuple(f"t{n}" for n in range(5)))},
+    ),
+    "many Services: one verdict": (
+        seen(
+            *(
+                fails(
+                    http(f"t{n}", f"http://t{n}/", scope=Scope.CLUSTER), "resolve/name_not_found", facts=walked(f"t{n}")
+                )
+                for n in range(5)
+            ),
+            *works(SHOP),
+        ),
+        {("name_not_found", "medium", tuple(f"t{n}" for n in range(5)))},
+    ),
     "the name of a proxy": (
         seen(fails(SHOP, "resolve/name_not_found", facts={**walked("proxy"), Fact.PROXY: "http://proxy:3128"})),
         {("proxy_unreachable", "high", ("shop",))},

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from agent.diagnosis.experiment import Looked, Lookup
 from agent.diagnosis.rules.case import Case, Wanted
 from agent.diagnosis.rules.nameservers import messages_of
-from agent.diagnosis.rules.reading import all_seen, brief, direct, names, settled, some, sought
+from agent.diagnosis.rules.reading import all_seen, brief, direct, names, settled, some, sought, unsettled
 from agent.diagnosis.snapshot import History, Pod, Snapshot
 from agent.diagnosis.verdict import Cause, Verdict
 from agent.model import Fact, Phase, Reason, Scope
@@ -19,6 +19,8 @@ _NAMESPACES = 4
 """In how many other namespaces a Service is looked for."""
 _NAMES = 8
 """How many missing names are looked into: each costs a handful of questions."""
+_MANY = 4
+"""From so many names on that are nowhere to be found, one verdict is about all of them: nobody reads twenty."""
 _CLUSTER_DOMAIN = "cluster.local"
 """Where nothing says otherwise: the default of every installer."""
 _LABELS_OF_SERVICE = 2
@@ -132,17 +134,54 @@ def _namespaces(snapshot: Snapshot) -> list[str]:
 
 
 def not_found(case: Case) -> Iterator[Verdict]:
-    """One verdict a name; one for all that the same domain of the search list would find."""
+    """One verdict a name; one for all that a domain of the search list would find, and one for many without a trace."""
     unsearched: dict[str, list[tuple[Missing, str]]] = {}
+    without_trace: list[Missing] = []
     for one in missing(case):
         found = _found(one, case.snapshot)
         domain = _missing_domain(one, found, case.snapshot.pod)
         if domain is not None:
             unsearched.setdefault(domain, []).append((one, found[0]))
+        elif not found and _knowing(one, case.snapshot) is None and not _lacks_records(one):
+            without_trace.append(one)
         else:
             yield _verdict(one, found, case)
     for domain, names_in_it in unsearched.items():
         yield _unsearched(domain, names_in_it, case)
+    for services in (True, False):
+        of_a_kind = [one for one in without_trace if bool(one.elsewhere) is services]
+        if len(of_a_kind) < _MANY:
+            for one in of_a_kind:
+                yield _verdict(one, (), case)
+        else:
+            yield _many(of_a_kind, case, services=services)
+
+
+def _many(found: Sequence[Missing], case: Case, *, services: bool) -> Verdict:
+    histories = _in_order([h for one in found for h in one.histories], case)
+    known = [*_neighbours(found[0], case)] or ["no other name of that kind is found either"]
+    if services:
+        summary = (
+            "are not known as Services: consistent with a namespace that is not the one they are in, or was emptied"
+        )
+        advice = "`kubectl get services --all-namespaces` shows where they are; write the namespace in the address "
+        "(NAME.NAMESPACE)."
+    else:
+        summary = (
+            "do not exist for the nameservers: they may lack a forward for these zones, or for all outside the cluster"
+        )
+        advice = (
+            "Ask a nameserver outside (`dig NAME @NAMESERVER`). Where it knows them, the cluster's DNS lacks a "
+            "forward: `kubectl -n kube-system get configmap coredns -o yaml`, the `forward` lines."
+        )
+    return Verdict(
+        cause=Cause.NAME_NOT_FOUND,
+        confidence=unsettled(histories, agreed=True),
+        targets=names(histories),
+        summary=f"{count(len(found), 'name')} ({some(one.name for one in found)}) {summary}.",
+        evidence=(*known, *all_seen(histories)),
+        advice=advice,
+    )
 
 
 def _found(one: Missing, snapshot: Snapshot) -> list[str]:
@@ -243,7 +282,7 @@ def _explain(one: Missing, found: Sequence[str], case: Case) -> tuple[str, list[
                 "list of nameservers that know different names does not work."
             ),
         )
-    if all(h.failure is not None and h.failure.reason is Reason.NO_RECORDS for h in one.histories):
+    if _lacks_records(one):
         return _without_record(one, shown, answers, case.snapshot)
     if one.elsewhere:
         service, namespace = one.name.partition(".")[0], one.elsewhere[0][0]
@@ -257,7 +296,8 @@ def _explain(one: Missing, found: Sequence[str], case: Case) -> tuple[str, list[
                 (
                     f"`kubectl -n {namespace} get services` lists the Services there. For a name outside, look for a "
                     f"misspelling and ask a nameserver outside (`dig {one.name} @NAMESERVER`): if it is known there, "
-                    "the cluster's DNS lacks a forward for it (`kubectl -n kube-system get configmap coredns -o yaml`)."
+                    "the cluster's DNS lacks a forward for it (`kubectl -n kube-system get configmap coredns -o "
+                    "yaml`)."
                 ),
             )
         return (
@@ -280,6 +320,10 @@ def _explain(one: Missing, found: Sequence[str], case: Case) -> tuple[str, list[
             "the cluster's DNS lacks a forward for that zone: `kubectl -n kube-system get configmap coredns -o yaml`."
         ),
     )
+
+
+def _lacks_records(one: Missing) -> bool:
+    return all(h.failure is not None and h.failure.reason is Reason.NO_RECORDS for h in one.histories)
 
 
 def _without_record(one: Missing, shown: str, answers: list[str], snapshot: Snapshot) -> tuple[str, list[str], str]:
