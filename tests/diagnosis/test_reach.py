@@ -18,11 +18,14 @@ DATABASE = postgres("database", "postgresql://probe@database.data/app")
 POOLER = postgres("pooler", "postgresql://probe@database.data:6432/app")
 METRICS = tcp("metrics", "database.data:9187")
 NUMBER = tcp("number", "10.96.0.20:6379")
-PYPI = tcp("pypi", "pypi.org:443", scope=Scope.PUBLIC)
+PACKAGES = tcp("packages", "packages.example:443", scope=Scope.PUBLIC)
 
 PUBLIC = {Fact.ADDRESS: "203.0.113.7:443"}
 TO_DATABASE, TO_POOLER = {Fact.ADDRESS: "10.96.0.20:5432"}, {Fact.ADDRESS: "10.96.0.20:6432"}
 OPEN = Connected(None, 0.001)
+SILENT = Connected(Failure(phase=Phase.CONNECT, reason=Reason.TIMEOUT, detail="no answer"), 1.5)
+ASKED = {"server": "10.96.0.10:53", "name": "api.example.com", "record": "A", "transport": "udp", "rcode": "NOERROR"}
+LOOKED_UP = {Fact.DNS_ATTEMPTS: [ASKED]}
 
 
 def refused(ip: str, port: int, *targets: str, rejected: bool = False) -> tuple[Connect, Connected, *tuple[str, ...]]:
@@ -32,6 +35,12 @@ def refused(ip: str, port: int, *targets: str, rejected: bool = False) -> tuple[
 
 def never_worked(history: History) -> History:
     return History(history.target, history.outcomes[: history.failures_in_a_row])
+
+
+def young(*histories: History) -> Snapshot:
+    """A pod whose agent has just begun."""
+    seen = snapshot(*(never_worked(history) if history.failure else history for history in histories))
+    return replace(seen, pod=replace(seen.pod, started_at=NOW - 3.0))
 
 
 def by_turns(*runs: tuple[str, bool]) -> History:
@@ -127,9 +136,67 @@ TABLE: dict[str, tuple[Snapshot, Said]] = {
         ),
         {("one_address_dead", "high", ("mirror",))},
     ),
+    "the internet is silent, by hosts of two owners": (
+        snapshot(
+            failing(API, "connect/timeout", PUBLIC),
+            failing(SHOP, "connect/timeout", {Fact.ADDRESS: "203.0.113.99:443"}),
+            working(DATABASE, TO_DATABASE),
+        ),
+        {("egress_blocked", "high", ("api", "shop"))},
+    ),
+    "the internet is silent, by hosts of one owner": (
+        snapshot(
+            failing(API, "connect/timeout", PUBLIC),
+            failing(MIRROR, "connect/timeout", {Fact.ADDRESS: "203.0.113.99:443"}),
+            working(DATABASE, TO_DATABASE),
+        ),
+        {("egress_blocked", "medium", ("api", "mirror"))},
+    ),
+    "two public hosts are refused": (
+        snapshot(
+            failing(API, "connect/refused", PUBLIC),
+            failing(SHOP, "connect/refused", {Fact.ADDRESS: "203.0.113.99:443"}),
+            working(DATABASE, TO_DATABASE),
+        ),
+        {("egress_blocked", "medium", ("api", "shop"))},
+    ),
+    "two public hosts are silent, and nothing else was asked": (
+        snapshot(
+            failing(API, "connect/timeout", PUBLIC, phases={Phase.CONNECT: 1.5}),
+            failing(SHOP, "connect/timeout", {Fact.ADDRESS: "203.0.113.99:443"}, phases={Phase.CONNECT: 1.5}),
+        ),
+        {("egress_blocked", "medium", ("api", "shop"))},
+    ),
+    "the internet is silent within the first seconds": (
+        young(
+            failing(API, "connect/timeout", PUBLIC),
+            failing(SHOP, "connect/timeout", {Fact.ADDRESS: "203.0.113.99:443"}),
+            working(DATABASE, TO_DATABASE),
+        ),
+        {("egress_blocked", "medium", ("api", "shop"))},
+    ),
+    "what must not be reachable is, within the first seconds": (
+        young(failing(replace(DATABASE, negative=True), "verify/unexpected_success", TO_DATABASE)),
+        {("policy_not_enforced", "medium", ("database",))},
+    ),
+    "one public host and the Kubernetes API, which tasks may never have reached": (
+        snapshot(
+            failing(API, "connect/timeout", {**PUBLIC, **LOOKED_UP}),
+            experiments=[experiment(Connect("10.96.0.1", 443), SILENT, "api")],
+        ),
+        {("egress_blocked", "medium", ("api",))},
+    ),
+    "one host of the cluster and the Kubernetes API, which tasks may never have reached": (
+        snapshot(
+            failing(DATABASE, "connect/timeout", TO_DATABASE),
+            working(SHOP),
+            experiments=[experiment(Connect("10.96.0.1", 443), SILENT, "database")],
+        ),
+        {("cluster_blocked", "medium", ("database",))},
+    ),
     "a name of two labels may be a Service's or a host's": (
-        snapshot(failing(PYPI, "resolve/name_not_found")),
-        {("name_not_found", "high", ("pypi",))},
+        snapshot(failing(PACKAGES, "resolve/name_not_found")),
+        {("name_not_found", "high", ("packages",))},
     ),
 }
 
@@ -149,6 +216,18 @@ def test_verdicts(row: str) -> None:
         ("denied by the kernel, as Cilium does for a Service without endpoints", ("a Service without a ready pod",)),
         ("no way, as Cilium says of a Service without endpoints", ("There is no way", "a Service without a ready pod")),
         ("rejected outside, as a load balancer without pods is", ("a load balancer without a ready pod",)),
+        ("the internet is silent, by hosts of one owner", ("all hosts of one owner being down",)),
+        ("two public hosts are refused", ("or with nobody listening at any of them",)),
+        ("two public hosts are silent, and nothing else was asked", ("the whole network being down",)),
+        ("the internet is silent within the first seconds", ("a new pod's network may not be ready yet",)),
+        (
+            "one public host and the Kubernetes API, which tasks may never have reached",
+            ("DNS and nothing more; or this one host is down",),
+        ),
+        (
+            "one host of the cluster and the Kubernetes API, which tasks may never have reached",
+            ("or with this one being down",),
+        ),
         ("a ClusterIP as a number, rejected", ("kubectl -n NAMESPACE get endpointslices",)),
         ("a name of two labels may be a Service's or a host's", ("nor as a name outside the cluster", "forward")),
     ],

@@ -14,6 +14,21 @@ from agent.diagnosis.rules.texts import presentable
 from agent.diagnosis.snapshot import History, Snapshot
 from agent.diagnosis.verdict import Cause, Confidence, Verdict
 
+_FIRST_SECONDS = 5.0
+"""How long the network of a new pod may take: its policies and routes are programmed while it runs already."""
+_OF_THE_NETWORK = frozenset(
+    {
+        Cause.POLICY_NOT_ENFORCED,
+        Cause.NETWORK_DOWN,
+        Cause.EGRESS_BLOCKED,
+        Cause.CLUSTER_BLOCKED,
+        Cause.PRIVATE_NETWORK_UNREACHABLE,
+        Cause.TARGET_BLOCKED,
+        Cause.DNS_UNREACHABLE,
+    }
+)
+"""What a network that is not ready yet looks like."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -75,7 +90,17 @@ class Case:
         if verdict.targets and not left:
             return
         self._explained.update(left)
-        self._verdicts.append(presentable(dataclasses.replace(verdict, targets=left)))
+        self._verdicts.append(presentable(self._early(dataclasses.replace(verdict, targets=left))))
+
+    def _early(self, verdict: Verdict) -> Verdict:
+        """The same, less sure where it rests on the first seconds alone."""
+        began = self.snapshot.pod.started_at
+        runs = (h.last.started_at for h in self.snapshot.histories if h.last is not None and h.name in verdict.targets)
+        if verdict.cause not in _OF_THE_NETWORK or max(runs, default=began) >= began + _FIRST_SECONDS:
+            return verdict
+        early = f"all of it within {_FIRST_SECONDS:g} s of netprobe's start: a new pod's network may not be ready yet"
+        sure = Confidence.MEDIUM if verdict.confidence is Confidence.HIGH else verdict.confidence
+        return dataclasses.replace(verdict, confidence=sure, evidence=(early, *verdict.evidence))
 
     def settle_the_rest(self) -> None:
         """Explain what no rule has explained: by `unknown`, which says what was seen."""

@@ -21,6 +21,7 @@ from agent.diagnosis.rules.reading import (
     unsettled,
     within_pod,
 )
+from agent.diagnosis.rules.saying import domain, host
 from agent.diagnosis.rules.standing import UNHEARD, Standing, Way, newest_change
 from agent.diagnosis.snapshot import History
 from agent.diagnosis.verdict import Cause, Verdict
@@ -165,18 +166,15 @@ def egress_blocked(case: Case) -> Iterator[Verdict]:
     if proxied:
         evidence.append(f"through the proxy, {some(proxied)} {'answers' if len(proxied) == 1 else 'answer'}")
     # Also those whose last run succeeded, where an experiment found since that they do not answer any more.
-    several = len(_hosts(public)) > 1
-    reading = (
-        "consistent with an egress policy or a firewall"
-        if several
-        else "consistent with an egress policy or a firewall, or with this one host being down: no other public "
-        "target is there to compare"
-    )
+    answering = "what is inside answers" if inside or api is Way.ANSWERS else "nameservers answer" if named else None
+    meanwhile = f", while {answering}" if answering else ""
+    doubt = _doubt(public, compared=answering is not None)
     yield Verdict(
         cause=Cause.EGRESS_BLOCKED,
-        confidence=settled(histories) if several and _barred(found) else unsettled(histories, agreed=_agreed(found)),
+        confidence=unsettled(histories, agreed=_agreed(found)) if doubt else settled(histories),
         targets=names(histories),
-        summary=f"{_all_of(public, 'public')} {_how(public)}, while what is inside answers: {reading}.",
+        summary=f"{_all_of(public, 'public')} {_how(public)}{meanwhile}: consistent with an egress policy or a "
+        f"firewall{doubt}.",
         evidence=tuple(evidence + _details(found) + all_seen(histories, 3)),
         advice=(
             "Public targets that go through the proxy answer: set HTTPS_PROXY and HTTP_PROXY for these as well. "
@@ -189,15 +187,28 @@ def egress_blocked(case: Case) -> Iterator[Verdict]:
     )
 
 
+def _doubt(public: Sequence[Standing], *, compared: bool) -> str:
+    """What else it may be; empty where there is nothing."""
+    if len(_hosts(public)) == 1:
+        return ", or with this one host being down: no other public target is there to compare"
+    if not _barred(public):
+        return " that refuses in their place, or with nobody listening at any of them"
+    if len({domain(host(s.history)) for s in public}) == 1:
+        return ", or with all hosts of one owner being down: no other public target is there to compare"
+    return "" if compared else ", or with the whole network being down: nothing inside is there to compare"
+
+
 def _all_but_names(found: Sequence[Standing], case: Case) -> Verdict:
     order = {h.name: place for place, h in enumerate(case.snapshot.histories)}
     histories = sorted((s.history for s in found), key=lambda h: order[h.name])
+    several = len(_hosts(found)) > 1
+    one = "" if several else "; or this one host is down, and the Kubernetes API is kept from tasks"
     return Verdict(
         cause=Cause.EGRESS_BLOCKED,
-        confidence=settled(histories, agreed=True),
+        confidence=settled(histories) if several else unsettled(histories, agreed=_agreed(found)),
         targets=names(histories),
         summary="Nameservers answer and nothing else does, inside the cluster or outside: consistent with an egress "
-        "policy that allows DNS and nothing more.",
+        f"policy that allows DNS and nothing more{one}.",
         evidence=("the Kubernetes API does not answer at its address", *_details(found), *all_seen(histories, 4)),
         advice="Allow egress to what this pod needs in the NetworkPolicy that selects it: `kubectl get "
         "networkpolicy`; deploy/examples/networkpolicy-target.yaml is one.",
@@ -225,13 +236,21 @@ def cluster_blocked(case: Case) -> Iterator[Verdict]:
         also = "the Kubernetes API answers at its address" if api is not None else "nobody has asked the Kubernetes API"
     else:
         return  # Services of their own, each with a trouble of its own
+    # Policies keep the Kubernetes API from tasks on purpose: that it is silent as well proves little about one host.
+    certain = several and api in UNHEARD
+    one = "" if several else ", or with this one being down: no other target of the cluster is there to compare"
     yield Verdict(
         cause=Cause.CLUSTER_BLOCKED,
-        confidence=settled(histories) if api in UNHEARD else unsettled(histories, agreed=_agreed(found)),
+        confidence=settled(histories) if certain else unsettled(histories, agreed=_agreed(found)),
         targets=names(histories),
         summary=f"{_all_of(found, 'cluster')} {_how(found)}, while what is outside answers: consistent with an egress "
-        "policy that leaves the cluster's own pods and Services out.",
-        evidence=(also, f"outside, {some(outside)} answer", *_details(found), *all_seen(histories, 3)),
+        f"policy that leaves the cluster's own pods and Services out{one}.",
+        evidence=(
+            also,
+            f"outside, {some(outside)} {'answers' if len(outside) == 1 else 'answer'}",
+            *_details(found),
+            *all_seen(histories, 3),
+        ),
         advice="Look for a NetworkPolicy that selects this pod (`kubectl get networkpolicy`): its egress rules must "
         "name the namespaces and pods behind these Services, by labels (a rule sees the pod's address, not the "
         "ClusterIP): deploy/examples/networkpolicy-target.yaml. Services that fail on one node only point to its "
@@ -259,15 +278,17 @@ def private_unreachable(case: Case) -> Iterator[Verdict]:
         several = len(_hosts(found)) > 1
         if not several and (answering or len(groups) > 1 or literal(found[0].history.target) is not None):
             continue  # one host of several private ones, or an address written down: see agent.diagnosis.rules.hosts
-        yield _private(network, found, elsewhere or ["the Kubernetes API" if api is Way.ANSWERS else "the nameservers"])
+        others = elsewhere or [s.name for s in private if not s.barred]
+        yield _private(network, found, others or ["the Kubernetes API" if api is Way.ANSWERS else "DNS"])
 
 
 def _private(network: str, found: Sequence[Standing], elsewhere: Sequence[str]) -> Verdict:
     histories = [s.history for s in found]
     several = len(_hosts(found)) > 1
     unreachable = [s for s in found if s.way is Way.UNREACHABLE]
+    who = "a router" if any(s.icmp is not None for s in unreachable) else "a router or this pod"
     reading = (
-        "a router says that there is no way, so that a route to it is missing"
+        f"{who} says that there is no way: a route to it is missing, or its hosts are down"
         if len(unreachable) == len(found)
         else "consistent with the VPN or peering being down, a missing route back, or a firewall or policy on the way"
     )
