@@ -262,7 +262,7 @@ FACTS: Mapping[Fact, st.SearchStrategy[Any]] = MappingProxyType(
         Fact.TLS_VERSION: st.sampled_from(["TLSv1.2", "TLSv1.3", None]),
         Fact.TLS_CIPHER: st.sampled_from(["TLS_AES_256_GCM_SHA384", None]),
         Fact.CERTIFICATE_SUBJECT: _TEXTS,
-        Fact.CERTIFICATE_ISSUER: _TEXTS,
+        Fact.CERTIFICATE_ISSUER: st.one_of(st.just("CN=Corporate Proxy CA,O=Example"), _TEXTS),
         Fact.CERTIFICATE_NAMES: st.lists(_TEXTS, max_size=3),
         Fact.CERTIFICATE_NOT_BEFORE: _CERTIFICATE_DATES,
         Fact.CERTIFICATE_EXPIRES_AT: _CERTIFICATE_DATES,
@@ -444,6 +444,9 @@ def outcomes(
     if pair is not None and pair[1] in _SAID and draw(st.booleans()):
         found[Fact.DNS_ATTEMPTS] = draw(st.lists(_asked(pair[1]), min_size=1, max_size=3))
     odd = draw(st.sampled_from([False, False, False, False, True]))
+    if pair in _CERTIFICATE_PAIRS and not odd:
+        found[Fact.CERTIFICATE_ISSUER] = issuer = draw(FACTS[Fact.CERTIFICATE_ISSUER])
+        found[Fact.CERTIFICATE_CHAIN] = [{"subject": "CN=leaf", "issuer": issuer, "expires_at": NOW}]
     if pair is not None and pair[0] is Phase.PROXY and not odd:
         found[Fact.PROXY] = draw(FACTS[Fact.PROXY])
     host, port = target.options.host, target.options.port

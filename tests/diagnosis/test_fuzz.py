@@ -200,6 +200,13 @@ FAILS_IN = {
     # In verify: a proxy's own page in the place of the target's. In resolve: a nameserver that is the target itself.
     Cause.NOTHING_LISTENING: {Phase.CONNECT, Phase.PROXY, Phase.VERIFY, Phase.RESOLVE},
     Cause.WRONG_PORT: {Phase.CONNECT, Phase.PROXY},
+    Cause.HARDCODED_ADDRESS: {Phase.CONNECT},
+    Cause.CLUSTER_BLOCKED: {Phase.CONNECT, Phase.RESOLVE},
+    Cause.EGRESS_BLOCKED: {Phase.CONNECT, Phase.RESOLVE},
+    # A proxy was reached, and could not reach the target.
+    Cause.TARGET_BLOCKED: {Phase.CONNECT, Phase.RESOLVE, Phase.PROXY, Phase.VERIFY},
+    Cause.PRIVATE_NETWORK_UNREACHABLE: {Phase.CONNECT, Phase.RESOLVE},
+    Cause.NETWORK_DOWN: {Phase.CONNECT, Phase.RESOLVE},
     Cause.TLS_CERTIFICATE: {Phase.TLS},
     Cause.TLS_INTERCEPTION: {Phase.TLS},
     Cause.DATABASE_MISSING: {Phase.LOGIN},
