@@ -129,14 +129,14 @@ def long_walk(case: Case) -> Iterator[Verdict]:
     what = (
         f"{count(len(questions), 'question')} for {count(len(asked), 'name')}, one after the other"
         if many
-        else f"nameservers that take {seconds(mean)} to answer"
+        else f"an answer takes {seconds(mean)}"
     )
     yield Verdict(
         cause=Cause.DNS_SLOW,
         confidence=settled(found, agreed=any(h.failure is None for h in found)),
         targets=names(found),
-        summary=f"Looking up {some(names(found))} takes {what}: {seconds(worst.phases.get(Phase.RESOLVE, 0.0))} of "
-        f"{seconds(worst.target.timeout_seconds)}.",
+        summary=f"Looking up {some(names(found))} takes {seconds(worst.phases.get(Phase.RESOLVE, 0.0))} of "
+        f"{seconds(worst.target.timeout_seconds)}: {what}.",
         evidence=(
             f"{worst.target.name} asked for {some(asked, 5)}",
             (

@@ -9,7 +9,7 @@ from agent.diagnosis.rules.reading import all_seen, ended_at, names, settled, so
 from agent.diagnosis.snapshot import History, Snapshot
 from agent.diagnosis.verdict import Cause, Confidence, Verdict
 from agent.model import Fact, Failure, Outcome, Phase, Reason
-from agent.wording import seconds
+from agent.wording import count, seconds
 
 _WORTH_BLAMING = 0.2
 """Of a run's timeout, how much this process must have been kept off the CPU for the timeout to be its own."""
@@ -65,7 +65,7 @@ def starved(case: Case) -> Iterator[Verdict]:
             f"within the last minute it was late by {seconds(snapshot.event_loop_lag_seconds)} at worst, and kept off "
             f"the CPU by its limit for {snapshot.throttled_share:.0%} of the time"
         ),
-        f"{len(runs)} runs timed out so",
+        f"{count(len(runs), 'run')} timed out so",
     ]
     yield Verdict(
         cause=Cause.PROBER_STARVED,
