@@ -201,6 +201,14 @@ TABLE: dict[str, tuple[Snapshot, Said]] = {
 }
 
 
+def test_a_cache_on_the_node_is_no_pod_to_a_policy() -> None:
+    silent = {"server": "169.254.20.10:53", "name": "api.example.com", "record": "A", "transport": "udp"}
+    seen = snapshot(failing(API, "resolve/timeout", {Fact.DNS_ATTEMPTS: [silent | {"error": "timeout"}]}))
+    seen = replace(seen, pod=replace(seen.pod, resolver=replace(seen.pod.resolver, nameservers=("169.254.20.10",))))
+    assert "k8s-app=node-local-dns" in texts(seen)
+    assert "node-local-dns" not in texts(snapshot(failing(API, "resolve/timeout")))
+
+
 @pytest.mark.parametrize("row", TABLE)
 def test_verdicts(row: str) -> None:
     seen, expected = TABLE[row]

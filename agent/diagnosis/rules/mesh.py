@@ -90,10 +90,9 @@ def not_ready(case: Case) -> Iterator[Verdict]:
         cause=Cause.MESH_NOT_READY,
         confidence=Confidence.HIGH if here.refuses and len(_hosts(refused)) > 1 else Confidence.MEDIUM,
         targets=names(refused),
-        summary=f"Every TCP connection of this pod is refused at once, whatever its target"
-        f"{', and the refusal comes from within the pod' if here.refuses else ''}: consistent with a mesh's "
-        "redirection "
-        "whose proxy does not run.",
+        summary="Every TCP connection of this pod is refused at once, whatever its "
+        f"target{', and the refusal comes from within the pod' if here.refuses else ''}: consistent with a mesh's "
+        "redirection whose proxy does not run.",
         evidence=(*here.evidence, *(_how_fast(history) for history in refused[:3]), *failures(refused)),
         advice=_START_ORDER,
     )

@@ -296,8 +296,7 @@ def _explain(one: Missing, found: Sequence[str], case: Case) -> tuple[str, list[
                 (
                     f"`kubectl -n {namespace} get services` lists the Services there. For a name outside, look for a "
                     f"misspelling and ask a nameserver outside (`dig {one.name} @NAMESERVER`): if it is known there, "
-                    "the cluster's DNS lacks a forward for it (`kubectl -n kube-system get configmap coredns -o "
-                    "yaml`)."
+                    "the cluster's DNS lacks a forward for it (`kubectl -n kube-system get configmap coredns -o yaml`)."
                 ),
             )
         return (

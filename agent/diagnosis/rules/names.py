@@ -96,8 +96,17 @@ def unreachable(case: Case) -> Iterator[Verdict]:
         summary=f"No nameserver answers ({which}), so that {count(len(found), 'target')} cannot be looked up: "
         f"{reading}.",
         evidence=tuple(evidence + all_seen(found, 2)),
-        advice=f"{_LOOK_AT_DNS} {_ALLOW_DNS}" if rejecting else f"{_ALLOW_DNS} {_LOOK_AT_DNS}",
+        advice=" ".join([*([_LOOK_AT_DNS, _ALLOW_DNS] if rejecting else [_ALLOW_DNS, _LOOK_AT_DNS]), *_on_node(asked)]),
     )
+
+
+def _on_node(nameservers: Sequence[str]) -> Iterator[str]:
+    """What else there is to see where the nameserver is a cache on the node."""
+    if any((address := ip_address(server)) is not None and address.is_link_local for server in nameservers):
+        yield (
+            "A link-local nameserver is the node's own cache: `kubectl -n kube-system get pods -o wide -l "
+            "k8s-app=node-local-dns`; a policy allows it by its address, and not by the labels of a pod."
+        )
 
 
 def _unanswered_by(server: str, case: Case) -> str:
