@@ -51,12 +51,13 @@ def policy_not_enforced(case: Case) -> Iterator[Verdict]:
         confidence=unsettled(found) if mere_connects else settled(found),
         targets=names(found),
         summary=f"{some(names(found))} must not be reachable from this pod, and {'is' if len(found) == 1 else 'are'}: "
-        "consistent with the NetworkPolicy being absent, not selecting this pod, or not being enforced by the "
-        f"CNI{proves}.",
+        "consistent with the NetworkPolicy that forbids it being absent, selecting other pods, or not being enforced "
+        f"by the CNI{proves}.",
         evidence=tuple(all_seen(found)),
-        advice="`kubectl get networkpolicy -o yaml`: the podSelector must match this pod's labels (`kubectl get pod "
-        "POD --show-labels`), and policyTypes must hold Egress. A CNI without support for policies (flannel alone, "
-        "for one) accepts them and enforces nothing.",
+        advice="`kubectl get networkpolicy -A -o yaml`: either an Ingress policy selects the pods of what is to be "
+        "protected, in their namespace, and leaves this pod's labels out (deploy/examples has one), or an Egress "
+        "policy selects this pod (`kubectl get pod POD --show-labels`). A CNI without support for policies (flannel "
+        "alone, for one) accepts them and enforces nothing.",
     )
 
 

@@ -15,12 +15,12 @@ from agent.model import Scope
 
 _USUAL: Mapping[str, tuple[int, ...]] = {
     "http": (443, 80, 8080, 8443),
-    "postgres": (5432, 6432),
+    "postgres": (5432, 6432, 6543),
 }
 """Ports of the types of targets."""
 _RELATED: Sequence[frozenset[int]] = (
     frozenset({80, 443, 8080, 8443}),
-    frozenset({5432, 6432}),
+    frozenset({5432, 6432, 6543}),  # PgBouncer's own default, and where Airflow's chart puts it
     frozenset({3306, 33060}),
     frozenset({6379, 6380}),
     frozenset({5671, 5672}),
@@ -114,7 +114,8 @@ def nothing_listening(case: Case) -> Iterator[Verdict]:
         near = first.scope is Scope.CLUSTER or within_pod(first.history)
         sure = settled if first.way is Way.CLOSED and near else unsettled
         if first.way is Way.CLOSED:
-            reading = "the host is up and nobody listens on the port: the server is stopped, starting, or elsewhere"
+            reading = "the host is up and nobody listens on the port: the server is stopped, starting, or it listens "
+            reading += "elsewhere"
             # Firewalls outside refuse by a RST as well, and so do balancers.
             reading += "" if near else "; or a firewall or a balancer answers in its place"
         else:

@@ -48,10 +48,8 @@ def large_packets_lost(case: Case) -> Iterator[Verdict]:
             ),
         ),
         advice="Find the size that passes: `ping -M do -s 1372 HOST` from the node, smaller until it answers. Then set "
-        "the "
-        "CNI's MTU to it (Calico: `mtu` of the FelixConfiguration, Cilium: `mtu`, Flannel follows its interface), or "
-        "clamp "
-        "where the tunnel begins: `iptables -t mangle -A FORWARD -p tcp --tcp-flags SYN,RST SYN -j TCPMSS "
+        "the CNI's MTU to it (Calico: `mtu` of the FelixConfiguration, Cilium: `mtu`, Flannel follows its interface), "
+        "or clamp where the tunnel begins: `iptables -t mangle -A FORWARD -p tcp --tcp-flags SYN,RST SYN -j TCPMSS "
         "--clamp-mss-to-pmtu`; and let ICMP `fragmentation needed` (type 3, code 4) through firewalls.",
     )
 
@@ -64,10 +62,14 @@ def silence(case: Case) -> Iterator[Verdict]:
         small = [again for history in histories if (again := _again(case, history)) is not None]
         proxy = outcome.facts.get(Fact.PROXY)
         peer = f"The proxy {proxy}" if proxy and failure.phase is Phase.PROXY else where
+        asked = histories[0].target.type == "http" and failure.phase in {Phase.REQUEST, Phase.TRANSFER}
+        slow = f"slower than the {histories[0].target.timeout_seconds:g} s it has"
         suspect = (
-            "it does not answer small packets either, so that the path MTU is no suspect"
+            f"the server hangs or is {slow}; it does not answer small packets either, so that the path MTU is no "
+            "suspect"
             if small
-            else "the server hangs, something in between swallows what is sent, or large packets get lost (path MTU)"
+            else f"the server hangs or is {slow}, something in between swallows what is sent, or large packets get "
+            "lost (path MTU)"
         )
         yield Verdict(
             cause=Cause.STALLED_AFTER_CONNECT,
@@ -85,11 +87,21 @@ def silence(case: Case) -> Iterator[Verdict]:
                 ),
             ),
             advice="Look at the server: its log, its load, its accept queue (`ss -ltn` shows Recv-Q), threads or "
-            "workers "
-            f"that are all busy. Compare with another client: `curl -v --max-time 20 telnet://{where}` or `openssl "
-            f"s_client -connect {where}`. Behind a balancer or a mesh it may be that which accepts, with nobody behind "
-            "it.",
+            f"workers that are all busy. Compare with another client: {_other_client(histories[0], where, asked=asked)}"
+            ". Behind a balancer or a mesh it may be that which accepts, with nobody behind it.",
         )
+
+
+def _other_client(history: History, where: str, *, asked: bool) -> str:
+    if asked:
+        return (
+            f"`curl -v --max-time 20 {history.target.address}` shows how long the answer takes; where that is usual, "
+            "raise the target's `timeout`"
+        )
+    outcome, failure = latest(history)
+    if failure.phase is Phase.TLS or Phase.TLS in outcome.phases:
+        return f"`openssl s_client -connect {where}`"
+    return f"`curl -v --max-time 20 telnet://{where}`"
 
 
 _DURING = {
