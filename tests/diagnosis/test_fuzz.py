@@ -33,11 +33,11 @@ from agent.net.proxy import ProxyServer
 from agent.networks import is_private
 from tests.diagnosis.strategies import FACTS, NOW, SECRET, alone, answers, histories, outcomes, pods, snapshots, targets
 
-EXAMPLES = int(os.environ.get("NETPROBE_FUZZ_EXAMPLES", "400"))
+EXAMPLES = int(os.environ.get("NETPROBE_FUZZ_EXAMPLES", "200"))
 """Of each property. Many more, now and then: `NETPROBE_FUZZ_EXAMPLES=20000 pytest tests/diagnosis/test_fuzz.py`."""
 
 # One example is one world of up to eight targets: large, and as slow to make as it is to judge.
-# The suite says the same of the same code every time; worlds nobody has seen are looked for on purpose, by the variable.
+# The suite says the same of the same code every time; worlds that nobody has seen are looked for by the variable.
 fuzz = settings(
     max_examples=EXAMPLES,
     deadline=None,
