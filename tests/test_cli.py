@@ -145,6 +145,7 @@ targets:
   - {name: public, type: tcp, address: "203.0.113.7:443"}
   - {name: nameserver, type: dns, query: kubernetes.default, server: 10.96.0.10}
   - {name: api, type: tcp, address: "10.96.0.1:443", role: kubernetes_api}
+  - {name: forbidden, type: tcp, address: "10.1.2.4:5432", negative: true}
 """
 
 
@@ -158,7 +159,7 @@ def test_validate_warns_of_private_addresses_written_as_numbers(
     assert main(["config", "validate", "--config", str(path)]) == FINE
 
     seen = capsys.readouterr()
-    assert seen.out == f"{path}: 9 targets\n"
+    assert seen.out == f"{path}: 10 targets\n"
     warned = {"database": "10.1.2.3", "site": "fd00::7", "broker": "172.16.0.9"}
     lines = seen.err.splitlines()
     assert len(lines) == len(warned)

@@ -32,8 +32,8 @@ def hardcoded_addresses(targets: Iterable[Target[Any]]) -> Iterator[HardcodedAdd
     """Every target that will fail, or worse, ask somebody else, once an address has moved."""
     for target in targets:
         host = target.options.host
-        # A dns target names a nameserver, which has no other name.
-        if target.type == "dns" or target.role in _GIVEN_ADDRESSES or host is None:
+        # A dns target names a nameserver, which has no other name; what must not be reachable is told by its address.
+        if target.type == "dns" or target.negative or target.role in _GIVEN_ADDRESSES or host is None:
             continue
         address = ip_address(host)
         if address is not None and is_private(address):

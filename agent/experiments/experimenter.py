@@ -27,7 +27,7 @@ from agent.experiments.local import LocalNetworkTables
 from agent.experiments.lookup import look_up
 from agent.experiments.mesh import find_proxy
 from agent.experiments.pod import resolv_confs
-from agent.experiments.segments import has_segments, with_small_segments
+from agent.experiments.segments import may_run_again, with_small_segments
 from agent.net.resolvconf import ResolvConf
 from agent.prober import Prober
 
@@ -161,6 +161,6 @@ def _allowed(question: Question, bounds: Bounds) -> bool:
         case ServerClock():
             return asks_for_time(bounds.targets[question.target])
         case SmallSegments():
-            return has_segments(bounds.targets[question.target])
+            return may_run_again(bounds.targets[question.target])
         case _:
             return True

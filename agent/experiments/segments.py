@@ -9,15 +9,20 @@ from agent.diagnosis.experiment import Exchanged
 from agent.model import Target
 from agent.prober import Prober, Recorder
 from agent.probers.dns_options import DnsOptions
+from agent.probers.http_options import HttpOptions
 from agent.runner import run
 
 SEGMENT_BYTES = 536
 """What every path carries: the default of RFC 9293, section 3.7.1."""
 
 
-def has_segments(target: Target[Any]) -> bool:
-    """Whether a target's probe speaks TCP of its own."""
-    return not isinstance(target.options, DnsOptions)
+def may_run_again(target: Target[Any]) -> bool:
+    """Whether a target's probe speaks TCP of its own, and changes nothing at the server by being repeated.
+
+    A request with a body may have been carried out although its answer got lost.
+    """
+    options = target.options
+    return not isinstance(options, DnsOptions) and not (isinstance(options, HttpOptions) and options.sends_body)
 
 
 async def with_small_segments(target: Target[Any], prober: Prober, patience_seconds: float) -> Exchanged:

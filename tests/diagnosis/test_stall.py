@@ -111,6 +111,13 @@ def test_one_target_of_each_host_is_asked_again_with_small_segments() -> None:
     ]
 
 
+def test_a_request_with_a_body_is_not_sent_again() -> None:
+    """The server may have carried it out."""
+    order = http("order", "https://api.example.com/orders", method="POST", body="{}")
+    asked = plan(snapshot(failing(order, "request/timeout")))
+    assert not [one for one in asked if isinstance(one.question, SmallSegments)]
+
+
 def test_who_never_connected_is_not_asked_again() -> None:
     seen = snapshot(failing(API, "connect/timeout"), failing(PING, "tls/certificate_expired"))
     assert not [one for one in plan(seen) if isinstance(one.question, SmallSegments)]

@@ -23,6 +23,7 @@ from agent.runner import run
 from tests.experiments.asking import asking, snapshot
 from tests.lab.certificates import Certificates
 from tests.lab.http_servers import response
+from tests.lab.misbehaving import echoing
 from tests.lab.netns import SERVER_IP, SERVER_IP6, Namespace, two_hosts
 from tests.lab.postgres import DATABASE, Postgres
 from tests.lab.targets import target, verdict
@@ -133,6 +134,15 @@ def both(
             return usual, found
 
     return client.inside(lambda: asyncio.run(work()))
+
+
+async def test_a_request_with_a_body_is_not_sent_again() -> None:
+    async with echoing() as server:
+        configured = target("http", url=f"http://{server.address}/", method="POST", body="{}")
+        async with asking(snapshot(configured)) as ask:
+            assert await ask.every(SmallSegments("under-test")) == ()
+            assert ask.experimenter.refused == 1
+        assert server.connections == 0
 
 
 @pytest.mark.parametrize("ip", [SERVER_IP, SERVER_IP6])

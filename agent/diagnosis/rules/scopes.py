@@ -38,8 +38,6 @@ _NEIGHBOURS = 2
 
 def network_down(case: Case) -> Iterator[Verdict]:
     """Nothing answers: no nameserver, no address inside or outside the cluster."""
-    if not case.unexplained:
-        return
     outside = [h for h in case.snapshot.histories if h.last is not None and not h.target.negative and not within_pod(h)]
     failing = [h for h in outside if _unheard(h, case)]
     if not failing or len(failing) < len(outside):

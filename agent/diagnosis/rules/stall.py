@@ -115,11 +115,16 @@ _DURING = {
 
 def try_small_segments(case: Case) -> Iterator[Wanted]:
     """The same probe over connections whose packets fit any path."""
-    stalled = [h for h in case.unexplained if _stalled(h) and h.target.type != "dns"]
+    stalled = [h for h in case.unexplained if _stalled(h) and _repeatable(h)]
     # One of each host first: what holds for one target of a host holds for the others.
     firsts = [histories[0] for histories in grouped(stalled, endpoint).values()]
     for history in firsts[:_ASKED]:
         yield Wanted(SmallSegments(history.name), (history.name,))
+
+
+def _repeatable(history: History) -> bool:
+    """Whether to ask again does no more than to ask: a request with a body may have been carried out."""
+    return history.target.type != "dns" and not getattr(history.target.options, "sends_body", False)
 
 
 def _stalled(history: History) -> bool:
