@@ -152,6 +152,41 @@ UNREACHABLE: dict[str, tuple[Snapshot, Said]] = {
         ),
         {("dns_failing", "medium", ("shop",))},
     ),
+    "one question of very many was answered": (
+        seen(
+            *(
+                History(
+                    one,
+                    tuple(
+                        run(
+                            one,
+                            "resolve/unreachable",
+                            at=NOW - 2.0 * n - late,
+                            facts=unanswered(one.name, "unreachable"),
+                        )
+                        for n in range(3)
+                    ),
+                )
+                for one, late in ((SHOP, 0.0), (WIKI, 0.3), (DATABASE, 0.6))
+            ),
+            History(
+                BROKER,
+                (
+                    run(
+                        BROKER,
+                        "resolve/unreachable",
+                        at=NOW - 0.2,
+                        facts=attempts(
+                            question("broker.airflow.svc.cluster.local", FIRST, "NXDOMAIN"),
+                            question("broker.svc.cluster.local", FIRST, error="unreachable"),
+                            question("broker.svc.cluster.local", SECOND, error="unreachable"),
+                        ),
+                    ),
+                ),
+            ),
+        ),
+        {("dns_unreachable", "high", ("shop", "wiki", "database", "broker"))},
+    ),
     "others were answered before": (
         seen(
             fails(SHOP, "resolve/timeout", facts=unanswered("shop.example.net"), times=3),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from agent.diagnosis.experiment import Connect, LocalNetwork, Lookup
 from agent.diagnosis.rules.case import Case, Wanted
-from agent.diagnosis.rules.nameservers import messages_of, stuck
+from agent.diagnosis.rules.nameservers import ended_unanswered, messages_of, stuck
 from agent.diagnosis.rules.reading import (
     UNANSWERED,
     all_seen,
@@ -36,21 +36,32 @@ _LOOK_AT_DNS = (
 
 
 def unanswered(case: Case) -> list[History]:
-    """Unexplained targets whose lookup no nameserver answered."""
+    """Unexplained targets whose lookup ended without an answer."""
     return [
         h
         for h in case.unexplained
         if case.lookup_failed(h)
         and h.outcomes[0].failure is not None
         and h.outcomes[0].failure.reason in UNANSWERED
-        and not any(message.answered for message in messages_of(h.outcomes[0]))
+        and ended_unanswered(h.outcomes[0])
     ]
 
 
+_STRAY = 10
+"""How many rounds without an answer outweigh one that was answered: connection tracking lets a datagram through whose
+port was used before the fault."""
+
+
 def answered_meanwhile(case: Case, histories: Sequence[History]) -> bool:
-    """Whether some nameserver has answered somebody since all of these began to fail."""
+    """Whether nameservers have answered anybody since all of these began to fail.
+
+    That is since the last of them was asked, or more than a stray question before that.
+    """
+    if case.nameservers.answered_since(max(h.outcomes[0].started_at for h in histories)):
+        return True
     since = max(min(h.outcomes[0].started_at, ended_at(h.outcomes[h.failures_in_a_row - 1])) for h in histories)
-    return case.nameservers.answered_since(since)
+    answered, silent = case.nameservers.rounds_since(since)
+    return answered > 0 and answered * _STRAY >= silent
 
 
 # --- no nameserver answers -------------------------------------------------------------------------------------------

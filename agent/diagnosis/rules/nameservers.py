@@ -128,6 +128,12 @@ class Nameservers:
         """Those that answered the last question, be it with a failure."""
         return tuple(server for server in self.known if self.answers(server))
 
+    def rounds_since(self, at: float) -> tuple[int, int]:
+        """How many rounds of questions, sent then or later, have been answered, and how many have not."""
+        messages = [m for server in self.known for m in self.messages(server) if m.sent_at >= at]
+        answered = {(m.server, m.sent_at) for m in messages if m.answered}
+        return len(answered), len({(m.server, m.sent_at) for m in messages} - answered)
+
     def answered_since(self, at: float) -> bool:
         """Whether any has answered a question sent then or later."""
         return self.resolved_at >= at or any(
@@ -173,6 +179,12 @@ def _quick_answer(server: str, at: float) -> Message:
         record="A",
         seconds=0.0,
     )
+
+
+def ended_unanswered(outcome: Outcome) -> bool:
+    """Whether nobody answered for the last name a lookup asked for; or its questions are not known."""
+    messages = list(messages_of(outcome))
+    return not any(m.answered for m in messages if m.name == messages[-1].name)
 
 
 def stuck(outcome: Outcome) -> bool:
