@@ -69,6 +69,8 @@ class Campaign:
             for scenario in scenarios:
                 self._waiting.put(scenario)
         self._stopping = threading.Event()
+        self.unhealed: list[str] = []
+        """Scenarios whose world had to be built anew, and why."""
         count = min(worlds or int(os.environ.get(WORLDS_VARIABLE, "0")) or 3 * (os.cpu_count() or 1), len(scenarios))
         self._threads = [threading.Thread(target=self._work, name=f"world-{number}") for number in range(count)]
 
@@ -124,40 +126,45 @@ class Campaign:
                     future.set_exception(error)
                 else:
                     future.set_result(result)
-                if world is not None and not world.is_healed:
+                if world is not None and not self._healed(world, scenario):
                     world.__exit__(None, None, None)
                     world = None
         finally:
             if world is not None:
                 world.__exit__(None, None, None)
 
+    def _healed(self, world: World, scenario: Scenario) -> bool:
+        """Undo what a scenario has done. That it cannot be undone says nothing about the agent, but is told."""
+        try:
+            world.heal()
+        except Exception as error:  # noqa: BLE001 - the next scenario gets another world
+            self.unhealed.append(f"{scenario.name}: {error}")
+        return world.is_healed
+
 
 def play(world: World, scenario: Scenario, stopping: threading.Event) -> Result:
-    """Break a healthy world, and wait for the right verdicts. Heals the world in any case."""
-    try:
-        scenario.prepare(world)
-        agent = world.start_agent(
-            [TARGETS[target] if isinstance(target, str) else target for target in scenario.targets],
-            scenario.environment,
-            scenario.settings,
-        )
-        watch = _Watch(agent, scenario, stopping)
-        started_at = time.monotonic()
-        if not scenario.from_start:
-            watch.until_all_is_well()
-        broken_at = started_at if scenario.from_start else time.monotonic()
-        before = world.mark()
-        scenario.break_(world)
-        if not scenario.expected:
-            watch.stays_healthy(scenario.healthy_seconds)
-            return Result(scenario, (), None)
-        verdicts, right_at = watch.until_right()
-        if scenario.recovers:
-            world.undo_since(before)
-            watch.until_all_is_well()
-        return Result(scenario, verdicts, max(0.0, right_at - broken_at))
-    finally:
-        world.heal()
+    """Break a healthy world, and wait for the right verdicts. The world is left broken."""
+    scenario.prepare(world)
+    agent = world.start_agent(
+        [TARGETS[target] if isinstance(target, str) else target for target in scenario.targets],
+        scenario.environment,
+        scenario.settings,
+    )
+    watch = _Watch(agent, scenario, stopping)
+    started_at = time.monotonic()
+    if not scenario.from_start:
+        watch.until_all_is_well()
+    broken_at = started_at if scenario.from_start else time.monotonic()
+    before = world.mark()
+    scenario.break_(world)
+    if not scenario.expected:
+        watch.stays_healthy(scenario.healthy_seconds)
+        return Result(scenario, (), None)
+    verdicts, right_at = watch.until_right()
+    if scenario.recovers:
+        world.undo_since(before)
+        watch.until_all_is_well()
+    return Result(scenario, verdicts, max(0.0, right_at - broken_at))
 
 
 class _Watch:
@@ -294,6 +301,8 @@ def main(arguments: Sequence[str]) -> int:
             else:
                 print("right", matrix.line(result), flush=True)
         results = campaign.results()
+    for told in campaign.unhealed:
+        print(f"not healed: {told}")
     print(f"{len(results)} of {len(scenarios)} right in {time.monotonic() - began:.0f} s; {matrix.summary(results)}")
     if options.write is not None and not wrong and not options.names:
         matrix.write(options.write, results)

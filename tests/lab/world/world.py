@@ -387,7 +387,8 @@ class World:
             except Exception as error:  # noqa: BLE001 - the others must be undone as well
                 errors.append(error)
         if errors:
-            raise ExceptionGroup("expected every change to be undone", errors)
+            seen = "; ".join(f"{type(error).__name__}: {error}" for error in errors)
+            raise ExceptionGroup(f"expected every change to be undone, got {seen}", errors)
 
     def heal(self) -> None:
         """Undo every change, and check that all is as it was."""
