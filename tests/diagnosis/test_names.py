@@ -182,6 +182,15 @@ UNREACHABLE: dict[str, tuple[Snapshot, Said]] = {
                             question("broker.svc.cluster.local", SECOND, error="unreachable"),
                         ),
                     ),
+                    *(
+                        run(
+                            BROKER,
+                            "resolve/unreachable",
+                            at=NOW - 0.2 - 2.0 * n,
+                            facts=unanswered("broker", "unreachable"),
+                        )
+                        for n in (1, 2)
+                    ),
                 ),
             ),
         ),
