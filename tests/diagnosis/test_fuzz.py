@@ -30,7 +30,7 @@ from agent.diagnosis.rules.case import Wanted
 from agent.diagnosis.rules.texts import ADVICE_LIMIT, EVIDENCE_ITEMS, EVIDENCE_LIMIT, SUMMARY_LIMIT
 from agent.model import Fact, Outcome, Phase, Scope, Target
 from agent.net.proxy import ProxyServer
-from agent.networks import is_private
+from agent.networks import is_on_node, is_private
 from tests.diagnosis.strategies import FACTS, NOW, SECRET, alone, answers, histories, outcomes, pods, snapshots, targets
 
 EXAMPLES = int(os.environ.get("NETPROBE_FUZZ_EXAMPLES", "200"))
@@ -178,6 +178,7 @@ def no_lookup_succeeds_where_no_nameserver_answers(snapshot: Snapshot, diagnosis
         if not history.target.negative
         and _asks_the_pods_nameservers(history.target)
         and Fact.DNS_SERVER in history.outcomes[0].facts
+        and Fact.HOSTS_FILE not in history.outcomes[0].facts
         and history.outcomes[0].started_at >= since
     ]
     assert not answered, answered
@@ -457,8 +458,11 @@ def _within_the_pod(target: Target[Any]) -> bool:
 def _scope(history: History) -> Scope | None:
     """Where it lives, if what the configuration says of it and what the run saw agree."""
     scope, facts = history.target.scope, history.outcomes[0].facts
-    address = ipaddress.ip_address(_ip_of(facts[Fact.ADDRESS])) if Fact.ADDRESS in facts else None
-    elsewhere = ".svc" in facts.get(Fact.DNS_NAME, "") or (address is not None and is_private(address))
+    host = history.target.options.host
+    ip = _ip_of(facts[Fact.ADDRESS]) if Fact.ADDRESS in facts else host if _is_address(host) else None
+    address = ipaddress.ip_address(ip) if ip is not None else None
+    near = address is not None and (is_private(address) or is_on_node(address))
+    elsewhere = ".svc" in facts.get(Fact.DNS_NAME, "") or near
     return None if scope is Scope.PUBLIC and elsewhere else scope
 
 

@@ -115,15 +115,19 @@ def wrong_clock(case: Case) -> Iterator[Verdict]:
 
 def _opinions(case: Case) -> dict[str, float]:
     """By how many seconds this node's clock is ahead of each server's that has told the time."""
-    told: dict[str, float] = {}
+    told: dict[str, list[tuple[bool, float, float]]] = {}
     for history in case.snapshot.histories:
+        said = told.setdefault(host(history), [])
         ahead = fact(history, Fact.CLOCK_AHEAD_SECONDS)
         if ahead is not None:
-            told[host(history)] = float(ahead)
-        for _, answer in case.snapshot.asked(ServerClock, history.name):
-            if isinstance(answer, Clock) and answer.ahead_seconds is not None:
-                told.setdefault(host(history), answer.ahead_seconds)
-    return told
+            said.append((True, history.outcomes[0].started_at, float(ahead)))
+        for experiment in case.snapshot.experiments:
+            answer = experiment.answer
+            about = isinstance(experiment.question, ServerClock) and history.name in experiment.targets
+            if about and isinstance(answer, Clock) and answer.ahead_seconds is not None:
+                said.append((False, experiment.started_at, answer.ahead_seconds))
+    # A run's own word before that of an experiment, and the newest of either.
+    return {name: max(said)[2] for name, said in told.items() if said}
 
 
 def _agreed(opinions: Iterable[float]) -> float | None:
