@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from tests.lab.certificates import Certificate, Certificates
@@ -18,6 +20,7 @@ from tests.lab.world.hosts import Host
 Reply = bytes | Callable[[Received], bytes]
 
 LARGE_BYTES = 64 * 1024
+_BIND_SECONDS = 10.0
 
 USUAL: Reply = routed(
     {
@@ -135,7 +138,8 @@ class Site:
                 self._peers.add(task)
                 task.add_done_callback(self._peers.discard)
 
-            self._listening[ip] = await asyncio.start_server(meet, ip, behaviour.port, ssl=behaviour.tls)
+            start = partial(asyncio.start_server, meet, ip, behaviour.port, ssl=behaviour.tls)
+            self._listening[ip] = await _bound(start)
 
     async def _hang_up(self, ips: Sequence[str]) -> None:
         for ip in ips:
@@ -166,6 +170,21 @@ class Site:
             writer.transport.abort()
 
 
+async def _bound(start: Callable[[], Awaitable[asyncio.Server]]) -> asyncio.Server:
+    """Start a server where another has just been closed.
+
+    A process that another thread starts at that moment holds the old socket, too, until it becomes its own program.
+    """
+    deadline = asyncio.get_running_loop().time() + _BIND_SECONDS
+    while True:
+        try:
+            return await start()
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or asyncio.get_running_loop().time() > deadline:
+                raise
+        await asyncio.sleep(0.01)
+
+
 def usual_certificate(place: Place, certificates: Certificates) -> Certificate:
     """A good certificate for a site's names and addresses."""
     return certificates.issue(place.name, (*place.names, *place.ips))
@@ -189,7 +208,7 @@ async def serving(ip: str, port: int, conversation: Conversation, tls: ssl.SSLCo
         peers.add(task)
         task.add_done_callback(peers.discard)
 
-    server = await asyncio.start_server(meet, ip, port, ssl=tls)
+    server = await _bound(partial(asyncio.start_server, meet, ip, port, ssl=tls))
     try:
         yield
     finally:
