@@ -143,9 +143,9 @@ def nothing_answers_where_the_network_is_down(snapshot: Snapshot, diagnosis: Dia
         return
     down = {name for verdict in diagnosis.verdicts if verdict.cause is Cause.NETWORK_DOWN for name in verdict.targets}
     for verdict in diagnosis.verdicts:
-        own = all(_within_the_pod(history.target) for history in _named(snapshot, verdict))
+        own = all(_stays_in_the_pod(history) for history in _named(snapshot, verdict))
         assert own or verdict.cause not in ANSWERED, verdict
-    answering = [h.name for h in snapshot.working if not h.target.negative and not _within_the_pod(h.target)]
+    answering = [h.name for h in snapshot.working if not h.target.negative and not _stays_in_the_pod(h)]
     assert not answering, answering
     for history in snapshot.failing:
         if history.name in down:
@@ -453,6 +453,11 @@ def _ip_of(socket: str) -> str:
 def _within_the_pod(target: Target[Any]) -> bool:
     host = target.options.host
     return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
+
+
+def _stays_in_the_pod(history: History) -> bool:
+    tried = _ip_of(history.outcomes[0].facts.get(Fact.ADDRESS, ""))
+    return _within_the_pod(history.target) or (_is_address(tried) and ipaddress.ip_address(tried).is_loopback)
 
 
 def _scope(history: History) -> Scope | None:

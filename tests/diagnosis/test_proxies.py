@@ -55,6 +55,10 @@ TABLE: dict[str, tuple[Snapshot, Said]] = {
         ),
         {("proxy_unreachable", "high", ("api",))},
     ),
+    "the proxy hangs up": (
+        snapshot(failing(API, "proxy/reset", PROXY), failing(SHOP, "proxy/closed", PROXY), working(SITE, PROXY)),
+        {("proxy_denied", "medium", ("api", "shop"))},
+    ),
     "silence behind the tunnel is the target's": (
         snapshot(failing(API, "tls/timeout", PROXY)),
         {("stalled_after_connect", "medium", ("api",))},

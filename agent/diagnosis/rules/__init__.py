@@ -63,6 +63,7 @@ RULES: Sequence[Rule] = (
     proxies.denied,
     proxies.wants_credentials,
     proxies.no_way_onwards,
+    proxies.hangs_up,
     database.says_no,
     clocks.clock_skew,
     certificates.interception,

@@ -132,6 +132,28 @@ def no_way_onwards(case: Case) -> Iterator[Verdict]:
             )
 
 
+def hangs_up(case: Case) -> Iterator[Verdict]:
+    """The proxy was asked for a tunnel, and ended the connection instead of answering."""
+    ended = [h for h in _proxied(case) if latest(h)[1].phase is Phase.PROXY and latest(h)[1].reason in _ENDED]
+    for proxy, histories in grouped(ended, _proxy).items():
+        past = [h for h in case.snapshot.working if fact(h, Fact.PROXY) == proxy]
+        yield Verdict(
+            cause=Cause.PROXY_DENIED,
+            confidence=unsettled(histories),
+            targets=names(histories),
+            summary=f"The proxy {proxy} ends the connection when it is asked for a tunnel to "
+            f"{some(map(endpoint, histories))}: consistent with rules that forbid it without a word, or with a proxy "
+            "that fails or speaks another protocol.",
+            evidence=(
+                *failures(histories),
+                *((f"Through the same proxy {some(names(past))} can be reached.",) if past else ()),
+            ),
+            advice=f"The proxy's log says why. To see it: `curl -v -x {proxy} https://{host(histories[0])}/`. Many "
+            "proxies open tunnels to port 443 alone.",
+        )
+
+
+_ENDED = frozenset({Reason.CLOSED, Reason.RESET})
 _ONWARDS = {
     Reason.REFUSED: Cause.NOTHING_LISTENING,
     Reason.NAME_NOT_FOUND: Cause.TARGET_BLOCKED,
