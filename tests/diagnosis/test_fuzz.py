@@ -209,7 +209,8 @@ FAILS_IN = {
     Cause.WRONG_PORT: {Phase.CONNECT, Phase.PROXY},
     Cause.HARDCODED_ADDRESS: {Phase.CONNECT},
     Cause.CLUSTER_BLOCKED: {Phase.CONNECT, Phase.RESOLVE},
-    Cause.EGRESS_BLOCKED: {Phase.CONNECT, Phase.RESOLVE},
+    # In the last two: of a proxy that has no way out itself.
+    Cause.EGRESS_BLOCKED: {Phase.CONNECT, Phase.RESOLVE, Phase.PROXY, Phase.VERIFY},
     # A proxy was reached, and could not reach the target.
     Cause.TARGET_BLOCKED: {Phase.CONNECT, Phase.RESOLVE, Phase.PROXY, Phase.VERIFY},
     Cause.PRIVATE_NETWORK_UNREACHABLE: {Phase.CONNECT, Phase.RESOLVE},
