@@ -319,7 +319,7 @@ def _called(name: str, history: History) -> History:
 
 # --- what is asked ---------------------------------------------------------------------------------------------------
 
-_PLAN_LIMIT = 400
+_PLAN_LIMIT = 100
 _ROUNDS = 8
 
 
