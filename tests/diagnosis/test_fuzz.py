@@ -28,7 +28,7 @@ from agent.diagnosis.experiment import (
 )
 from agent.diagnosis.rules.case import Wanted
 from agent.diagnosis.rules.texts import ADVICE_LIMIT, EVIDENCE_ITEMS, EVIDENCE_LIMIT, SUMMARY_LIMIT
-from agent.model import Fact, Outcome, Phase, Scope, Target
+from agent.model import Fact, Outcome, Phase, Reason, Scope, Target
 from agent.net.proxy import ProxyServer
 from agent.networks import is_on_node, is_private
 from tests.diagnosis.strategies import FACTS, NOW, SECRET, alone, answers, histories, outcomes, pods, snapshots, targets
@@ -163,6 +163,18 @@ def no_scope_is_blocked_that_works(snapshot: Snapshot, diagnosis: Diagnosis) -> 
                 h.name
                 for h in snapshot.working
                 if _scope(h) is scope and _was_reached(h) and not _failed_since(h, snapshot)
+            ]
+            working += [
+                h.name
+                for h in snapshot.failing
+                if h.target.negative
+                and h.failure is not None
+                and h.failure.reason is Reason.UNEXPECTED_SUCCESS
+                and _scope(h) is scope
+                and h.target.type != "dns"
+                and Fact.PROXY not in h.outcomes[0].facts
+                and not _stays_in_the_pod(h)
+                and not _failed_since(h, snapshot)
             ]
             assert not working, f"{cause}, and {working} work"
 

@@ -96,6 +96,18 @@ EVERYTHING: dict[str, tuple[Snapshot, Said]] = {
         ),
         {("network_down", "high", ("shop", "by-number"))},
     ),
+    "what must not be reachable answers": (
+        seen(
+            fails(SHOP, "connect/timeout"),
+            fails(HOOKS, "connect/timeout"),
+            fails(FORBIDDEN, "verify/unexpected_success"),
+            asked=[API_SILENT],
+        ),
+        {
+            ("egress_blocked", "high", ("shop", "hooks")),
+            ("policy_not_enforced", "high", ("forbidden",)),
+        },
+    ),
     "what is in the pod is no answer": (
         seen(
             fails(SHOP, "resolve/timeout", facts=unanswered("shop.example.net")),

@@ -81,6 +81,12 @@ def within_pod(history: History) -> bool:
     return address is not None and address.is_loopback
 
 
+def is_reached(history: History) -> bool:
+    """Whether a target that must not be reachable is."""
+    failure = history.failure
+    return failure is not None and failure.reason is Reason.UNEXPECTED_SUCCESS
+
+
 def lookup_failed(history: History, nameservers: Collection[str]) -> bool:
     """Whether it failed to look a name up by the nameservers of resolv.conf, be it the name of its proxy."""
     failure = history.failure

@@ -40,7 +40,7 @@ def network_down(case: Case) -> Iterator[Verdict]:
     """Nothing answers: no nameserver, no address inside or outside the cluster."""
     outside = [h for h in case.snapshot.histories if h.last is not None and not h.target.negative and not within_pod(h)]
     failing = [h for h in outside if _unheard(h, case)]
-    if not failing or len(failing) < len(outside):
+    if not failing or len(failing) < len(outside) or any(map(_answered_all_the_same, case.snapshot.failing)):
         return
     found = [h for h in failing if case.is_open(h.name)]
     if not found or len(found) < len(failing):
@@ -86,6 +86,14 @@ _AS_SEEN = {
     Way.CLOSED: "its host refuses",
     Way.ANSWERS: "answers",
 }
+
+
+def _answered_all_the_same(history: History) -> bool:
+    """Whether a target that must not be reachable, or a proxy on the way to it, answered."""
+    failure = history.failure
+    if failure is None or not history.target.negative or within_pod(history):
+        return False
+    return failure.phase not in {Phase.RESOLVE, Phase.CONNECT} and failure.reason is not Reason.INTERNAL
 
 
 def _unheard(history: History, case: Case) -> bool:

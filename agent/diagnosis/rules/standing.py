@@ -15,6 +15,7 @@ from agent.diagnosis.rules.reading import (
     ended_at,
     endpoint,
     failing_since,
+    is_reached,
     own_nameserver,
     peer,
     within_pod,
@@ -151,8 +152,10 @@ class Standings:
 
     def _standing(self, history: History, *, own: bool = False) -> Standing | None:
         last = history.last
-        if last is None or history.target.negative or not direct(last) or within_pod(history) is not own:
+        if last is None or not direct(last) or within_pod(history) is not own:
             return None
+        if history.target.negative and not is_reached(history):
+            return None  # that it is silent is as it should be
         way = self._by_run(history)
         if way is None:
             return None
