@@ -5,8 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 # The servers and tools that the tests run netprobe against.
-APT_PACKAGES := dnsmasq-base iproute2 knot nftables openssl pgbouncer postgresql procps prometheus redis-server squid \
-	tinyproxy unbound util-linux
+APT_PACKAGES := aardvark-dns catatonit conmon debootstrap dnsmasq-base iproute2 knot netavark nftables openssl \
+	pgbouncer podman postgresql procps prometheus prometheus-pushgateway redis-server runc squid tinyproxy unbound \
+	util-linux
+# kubectl comes from more than one place, and two of them do not go together.
+APT_PACKAGES += $(if $(shell command -v kubectl),,kubernetes-client)
 # What the benchmarks compare netprobe with.
 BENCH_PACKAGES := curl prometheus-blackbox-exporter
 BENCHMARKS := $(filter-out tests.benchmarks.__init__,$(subst /,.,$(basename $(wildcard tests/benchmarks/*.py))))
@@ -62,6 +65,7 @@ lock: setup ## rewrite the lock files to the newest versions pyproject.toml allo
 	$(COMPILE) --upgrade --extra demo --group pyproject.toml:dev --output-file requirements-dev.lock pyproject.toml
 	$(COMPILE) --constraint requirements-dev.lock --extra demo --group pyproject.toml:build --output-file requirements-demo.lock pyproject.toml
 	$(COMPILE) --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
+	set -e; for airflow in $(wildcard tests/airflow/*.in); do $(COMPILE) --output-file $${airflow%.in}.lock $$airflow; done
 
 .PHONY: docs
 docs: setup ## rewrite the reference of the configuration from the keys in the code
@@ -78,5 +82,5 @@ lab: packages privileges setup ## break things in a world of network namespaces,
 
 .PHONY: clean
 clean: ## remove .venv and every cache
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .airflow build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find agent tests -name __pycache__ -prune -exec rm -rf {} +

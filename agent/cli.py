@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent import __version__
+from agent.airflow.discovery.arguments import add_arguments as add_discover_arguments
+from agent.airflow.inject.arguments import add_arguments as add_inject_arguments
 from agent.exit_codes import FINE, INTERRUPTED, NOT_STARTED, USAGE
 
 if TYPE_CHECKING:
@@ -87,6 +89,11 @@ def _parser() -> argparse.ArgumentParser:
         "--url", type=_place, default=AGENT_URL, metavar="URL", help=f"the agent (default: {AGENT_URL})"
     )
     explain.add_argument("--output", choices=("text", "json"), default="text", help="what to print (default: text)")
+
+    about = "print what the environment names and the agent would probe, and what it would not, and why"
+    add_discover_arguments(command("discover", _discover, about))
+    about = "add the sidecar to a pod template, or take it out again"
+    add_inject_arguments(command("inject", _inject, about, config=False))
 
     config = commands.add_parser("config", help="check, show or describe the configuration")
     actions = config.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -214,6 +221,19 @@ def _explain(arguments: argparse.Namespace) -> int:
     from agent.explain import explain  # noqa: PLC0415
 
     return explain(arguments.url, output=arguments.output)
+
+
+def _inject(arguments: argparse.Namespace) -> int:
+    from agent.airflow.inject.command import main as run  # noqa: PLC0415
+
+    return run(arguments)
+
+
+@_with_problems
+def _discover(arguments: argparse.Namespace) -> int:
+    from agent.airflow.discovery.command import main as run  # noqa: PLC0415
+
+    return run(arguments)
 
 
 @_with_problems

@@ -1,0 +1,1 @@
+"""Targets from the environment of an Airflow pod: no configuration needed."""
