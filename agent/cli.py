@@ -20,6 +20,7 @@ from agent import __version__
 from agent.airflow.discovery.arguments import add_arguments as add_discover_arguments
 from agent.airflow.inject.arguments import add_arguments as add_inject_arguments
 from agent.exit_codes import FINE, INTERRUPTED, NOT_STARTED, USAGE
+from agent.lean import lean_imports
 
 if TYPE_CHECKING:
     from agent.config import Config
@@ -191,6 +192,7 @@ def _run(arguments: argparse.Namespace) -> int:
     # grace period. Nothing has begun yet that would have to be ended.
     before = signal.signal(signal.SIGTERM, lambda *_: os._exit(FINE))
     try:
+        lean_imports()
         config = _load(arguments)
         if arguments.listen is not None:
             config = dataclasses.replace(config, server=dataclasses.replace(config.server, listen=arguments.listen))
