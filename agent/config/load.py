@@ -14,6 +14,7 @@ from agent.config.problem import ConfigError, Mark, Problem, dotted
 from agent.config.sections import (
     Config,
     DiagnosisOptions,
+    DiscoverOptions,
     LogOptions,
     MetricsOptions,
     SchedulerOptions,
@@ -32,10 +33,13 @@ SECTIONS: Mapping[str, type] = {
     "metrics": MetricsOptions,
     "scheduler": SchedulerOptions,
     "diagnosis": DiagnosisOptions,
+    "discover": DiscoverOptions,
 }
 """The sections whose keys are the fields of a dataclass."""
 
-TARGETS, DEFAULTS = "targets", "defaults"
+TARGETS, DEFAULTS, DISCOVER = "targets", "defaults", "discover"
+ON_REQUEST = frozenset({DISCOVER})
+"""Sections that are None where they are left out: what they are about is then not done."""
 SECTION_KEYS: Mapping[str, Mapping[str, Key[Any]]] = {
     DEFAULTS: DEFAULTS_KEYS,
     **{name: keys_of(cls) for name, cls in SECTIONS.items()},
@@ -54,11 +58,12 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
     files = loading.files(path)
     roots = [loading.root(file, environ) for file in files]
     defaults = loading.defaults(loading.merged(roots, DEFAULTS))
-    targets = loading.targets(roots, TargetReader(defaults), Mark(str(path)))
+    found_later = any(root.child(DISCOVER) is not None for root in roots if root is not None)
+    targets = loading.targets(roots, TargetReader(defaults), Mark(str(path)), may_be_empty=found_later)
     sections = {name: loading.section(name, cls, loading.merged(roots, name)) for name, cls in SECTIONS.items()}
     if loading.problems:
         raise ConfigError(loading.problems)
-    return Config(targets=targets, **sections)
+    return Config(targets=targets, defaults=defaults or {}, **sections)
 
 
 @dataclass(slots=True)
@@ -108,6 +113,7 @@ class _Loading:
             part = root.child(name) if root is not None else None
             if part is None:
                 continue
+            part = _in_full(name, part)
             if whole is None or not isinstance(part.value, dict) or not isinstance(whole.value, dict):
                 whole = part
                 continue
@@ -133,14 +139,16 @@ class _Loading:
     def section(self, name: str, cls: type, node: Node | None) -> Any:
         """A section as its dataclass, None where it could not be read."""
         if node is None:
-            return cls()
+            return None if name in ON_REQUEST else cls()
         try:
             return cls(**MappingReader(keys_of(cls))(node.plain()))
         except vol.Invalid as error:
             self._collect(error, node, [name])
             return None
 
-    def targets(self, roots: Sequence[Node | None], read: TargetReader, whole: Mark) -> tuple[Target[Any], ...]:
+    def targets(
+        self, roots: Sequence[Node | None], read: TargetReader, whole: Mark, *, may_be_empty: bool
+    ) -> tuple[Target[Any], ...]:
         targets: list[Target[Any]] = []
         names: dict[str, Mark] = {}
         seen = 0
@@ -159,7 +167,7 @@ class _Loading:
                     targets.append(read(item.plain()))
                 except vol.Invalid as error:
                     self._collect(error, item, [TARGETS, index])
-        if roots and not seen and all(root is not None for root in roots):
+        if roots and not seen and not may_be_empty and all(root is not None for root in roots):
             lists = [root.child(TARGETS) for root in roots if root is not None]
             mark = next((node.mark for node in lists if node is not None), whole)
             given = "an empty list" if any(lists) else "nothing"
@@ -185,6 +193,14 @@ class _Loading:
 
     def _refuse(self, mark: Mark, path: Sequence[object], message: str) -> None:
         self.problems.append(Problem(mark=mark, path=dotted(path), message=message))
+
+
+def _in_full(name: str, node: Node) -> Node:
+    """A section as the mapping that its short form stands for."""
+    short_for = getattr(SECTIONS.get(name), "SHORT_FOR", None)
+    if short_for is None or isinstance(node.value, dict):
+        return node
+    return Node(node.mark, {short_for: node}, key_marks={short_for: node.mark})
 
 
 def targets_from_urls(urls: Sequence[str], *, resolv_conf: Path = RESOLV_CONF) -> tuple[Target[Any], ...]:

@@ -37,7 +37,7 @@ def json_schema() -> dict[str, Any]:
                 ],
             },
         },
-        **{name: {"description": cls.__doc__, **_mapping(SECTION_KEYS[name])} for name, cls in SECTIONS.items()},
+        **{name: {"description": cls.__doc__, **_section(name, cls)} for name, cls in SECTIONS.items()},
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -53,6 +53,16 @@ def _target(kind: str) -> dict[str, Any]:
     schema = _mapping(keys_of_type(kind))
     schema["properties"]["type"] = {"const": kind}
     return {"description": PROBERS[kind].doc, **schema}
+
+
+def _section(name: str, cls: type) -> dict[str, Any]:
+    schema = _mapping(SECTION_KEYS[name])
+    short_for = getattr(cls, "SHORT_FOR", None)
+    if short_for is None:
+        return schema
+    # What else it says of a mapping says nothing of other values.
+    short = schema["properties"][short_for]
+    return {"anyOf": [{"type": schema.pop("type")}, *short["anyOf"]], **schema}
 
 
 def _mapping(keys: Mapping[str, Key[Any]]) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from agent.keys import BOOLEAN, HostPort, Kind, choice, host_port, integer, key
+from agent.keys import BOOLEAN, NON_EMPTY, HostPort, Kind, choice, host_port, integer, key, list_of
 from agent.model import Target
 
 DEFAULT_PORT = 9733
@@ -95,6 +96,72 @@ class DiagnosisOptions:
     )
 
 
+class Source(StrEnum):
+    AIRFLOW = "airflow"
+    KUBERNETES = "kubernetes"
+
+
+_SOURCE_LIST = list_of(choice(Source), minimum=1)
+
+
+def _sources(raw: Any) -> tuple[Source, ...]:
+    return tuple(dict.fromkeys(_SOURCE_LIST.read([raw] if isinstance(raw, str) else raw)))
+
+
+SOURCES: Kind[tuple[Source, ...]] = Kind(
+    expected=f"{' or '.join(Source)}, or a non-empty list of them",
+    read=_sources,
+    show=_SOURCE_LIST.show,
+    schema={"anyOf": [{"enum": list(Source)}, _SOURCE_LIST.schema]},
+)
+
+
+class MetadataDb(StrEnum):
+    AUTO = "auto"
+    PROBE = "probe"
+    NEGATIVE = "negative"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscoverOptions:
+    """Targets that the environment names, beside those of `targets`. `discover: [airflow]` stands for its `sources`."""
+
+    SHORT_FOR = "sources"
+
+    sources: tuple[Source, ...] = key(
+        SOURCES,
+        default=tuple(Source),
+        doc="Where to look. airflow: the variables AIRFLOW__* and AIRFLOW_CONN_*, and airflow.cfg where AIRFLOW_CONFIG "
+        "or AIRFLOW_HOME leads to one; kubernetes: the nameservers of the pod and the Kubernetes API.",
+    )
+    allow: tuple[str, ...] = key(
+        list_of(NON_EMPTY),
+        default=(),
+        doc="Patterns such as conn-* or *.example.com: only targets whose name or host one of them matches as a whole, "
+        "letter case aside. Every target where left out.",
+    )
+    deny: tuple[str, ...] = key(
+        list_of(NON_EMPTY), default=(), doc="Patterns of names and hosts that are left out, whatever allow says."
+    )
+    limit: int = key(
+        integer(1, 1000),
+        default=32,
+        doc="Most targets that are added. Connections come last, in the order of their names.",
+    )
+    credentials: bool = key(
+        BOOLEAN,
+        default=False,
+        doc="Log in to Postgres databases with the user and password of their connection. Otherwise no password is "
+        "kept, and nothing but reachability is asked.",
+    )
+    metadata_db: MetadataDb = key(
+        choice(MetadataDb),
+        default=MetadataDb.AUTO,
+        doc="auto: the metadata database is a target, unless this is Airflow 3, whose tasks do not need it. probe: it "
+        "is one. negative: it is one that must not be reachable.",
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """A configuration, checked and complete: nothing downstream applies a default."""
@@ -105,3 +172,7 @@ class Config:
     metrics: MetricsOptions = field(default_factory=MetricsOptions)
     scheduler: SchedulerOptions = field(default_factory=SchedulerOptions)
     diagnosis: DiagnosisOptions = field(default_factory=DiagnosisOptions)
+    discover: DiscoverOptions | None = None
+    """None where nothing but `targets` is probed."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """What `defaults` gives, by key: for targets that are found later."""

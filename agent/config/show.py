@@ -14,5 +14,9 @@ def show(config: Config) -> dict[str, Any]:
     """The resolved configuration as plain values: every default filled in, secrets as `***` or as their file."""
     return {
         "targets": [show_target(target) for target in config.targets],
-        **{name: show_section(getattr(config, name), SECTION_KEYS[name]) for name in SECTIONS},
+        **{
+            name: show_section(section, SECTION_KEYS[name])
+            for name in SECTIONS
+            if (section := getattr(config, name)) is not None
+        },
     }
