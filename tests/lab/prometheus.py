@@ -70,8 +70,15 @@ def _joined(body: bytes) -> bytes:
 @asynccontextmanager
 async def prometheus(directory: Path, scraped: str) -> AsyncIterator[Prometheus]:
     """Prometheus scraping an address every second, once it is ready."""
+    async with configured_prometheus(directory, _CONFIG.format(address=scraped)) as server:
+        yield server
+
+
+@asynccontextmanager
+async def configured_prometheus(directory: Path, configuration: str) -> AsyncIterator[Prometheus]:
+    """Prometheus with this configuration, once it is ready."""
     file = directory / "prometheus.yml"
-    file.write_text(_CONFIG.format(address=scraped))
+    file.write_text(configuration)
     port = await _free_port()
     process = await asyncio.create_subprocess_exec(
         "prometheus",
