@@ -16,13 +16,17 @@ from typing import Any, Self
 import structlog
 
 from agent import __version__, logs
-from agent.config import Config, DiagnosisOptions, hardcoded_addresses
+from agent.airflow.discovery.complete import complete
+from agent.airflow.identity import POD_UID_VARIABLE, Place, Task, read_place, read_task
+from agent.airflow.tasks import Tasks
+from agent.config import Config, DiagnosisOptions, Problem, ServerOptions, hardcoded_addresses
 from agent.config.targets import show_target
 from agent.diagnosis.document import document
 from agent.diagnostician import Diagnostician
 from agent.exit_codes import FINE, NOT_STARTED
 from agent.experiments import Budget, Experimenter, read_pod
-from agent.lifecycle import signals, unless
+from agent.gate import Gate
+from agent.lifecycle import first_of, signals, unless
 from agent.model import Outcome, Target
 from agent.prober import ProbeFailure, Prober, Recorder
 from agent.probers import PROBERS
@@ -34,10 +38,14 @@ from agent.sinks.diagnosis_log import DiagnosisLog
 from agent.sinks.exposition import Exposition
 from agent.sinks.log import LogSink
 from agent.sinks.metrics import Metrics
+from agent.sinks.push import Pusher
+from agent.sinks.pushers import pushers
 from agent.sinks.status import StatusSink, entry
 from agent.starvation import Starvation, Throttling
 
-POD_UID_VARIABLE = "NETPROBE_POD_UID"
+NOWHERE = Place()
+PUSHED_LABELS = frozenset({"namespace", "pod", "node", "dag_id", "task_id"})
+"""What may stand on a pushed series. Never a run: each would leave series of its own behind."""
 READY_SECONDS = 10.0
 """After this the agent calls itself ready, whatever the targets do: a dead target must not look like a dead agent."""
 PREPARATION_SECONDS = 1.0
@@ -51,13 +59,32 @@ _log = structlog.get_logger(__name__)
 class Agent:
     """A running agent. An asynchronous context manager; `aclose` is the orderly end."""
 
-    def __init__(self, config: Config, *, pod: str | None = None) -> None:
-        """Use within a running event loop. `pod` tells this agent from others of its fleet: its UID by default."""
+    def __init__(
+        self,
+        config: Config,
+        *,
+        pod: str | None = None,
+        task: Task | None = None,
+        place: Place = NOWHERE,
+        problems: Sequence[Problem] = (),
+    ) -> None:
+        """Use within a running event loop.
+
+        `pod` tells this agent from others of its fleet: its UID by default. `task` and `place` are whose pod it is.
+        `problems` are those of a configuration of which nothing is used.
+        """
         self._config = config
+        self._task, self._place, self._problems = task, place, problems
+        self._tasks = Tasks()
+        self.leave: asyncio.Event = asyncio.Event()
+        """Set once somebody in the pod has asked the agent to end."""
         targets = config.targets
         self._starvation = Starvation(Throttling.find())
         self.metrics = Metrics(targets, detail=config.metrics.detail, starvation=self._starvation)
+        self.metrics.configuration_usable = not problems
+        self.metrics.tasks = self._known_tasks
         self.status = StatusSink(targets)
+        self._gate = Gate(config.gate, targets, self.metrics.gate_opened)
         self._probers: Mapping[str, Prober] = {kind: PROBERS[kind].prober() for kind in {t.type for t in targets}}
         self._experimenter = _experimenter(config.diagnosis, self._probers)
         self._diagnosis_log = DiagnosisLog()
@@ -68,7 +95,7 @@ class Agent:
             asker=self._experimenter,
             listeners=(self.metrics, self._diagnosis_log),
         )
-        self._sinks: Sequence[Sink] = (self.metrics, self.status, LogSink(targets), self._diagnostician)
+        self._sinks: Sequence[Sink] = (self.metrics, self.status, LogSink(targets), self._diagnostician, self._gate)
         self._scheduler = Scheduler(
             targets,
             self._probe,
@@ -84,8 +111,12 @@ class Agent:
                 diagnosis=self._diagnosis,
                 broken=self._broken,
                 unready=self._unready,
+                unstarted=lambda: self._gate.closed,
+                told=self._tasks.tell,
+                leave=self.leave.set,
             )
         )
+        self._pushers = self._pushers_of(config)
         self._ready_at = 0.0
 
     @property
@@ -93,13 +124,16 @@ class Agent:
         """Where the agent's server is to be found."""
         return self._server.url
 
-    async def start(self) -> None:
-        """Listen, then probe. Raises CannotListen, with nothing left behind."""
-        await self._server.start(self._config.server.listen)
+    async def start(self, *, fail_open: bool = False) -> None:
+        """Listen, then probe. Raises CannotListen, with nothing left behind, unless it is to work without a server."""
+        await self._listen(fail_open=fail_open)
         self._ready_at = asyncio.get_running_loop().time() + READY_SECONDS
+        self._gate.start()
         await self._prepare()
         self._starvation.lag.start()
         self._scheduler.start()
+        for pusher in self._pushers:
+            pusher.start()
         for remark in hardcoded_addresses(self._config.targets):
             target = remark.target
             _log.warning(
@@ -109,7 +143,22 @@ class Agent:
                 address=target.address,
                 detail=remark.text,
             )
-        _log.info("agent_started", version=__version__, url=self.url, targets=len(self._config.targets))
+        url = self._server.url if self._server.listening else None
+        _log.info("agent_started", version=__version__, url=url, targets=len(self._config.targets))
+
+    async def _listen(self, *, fail_open: bool) -> None:
+        """Raises CannotListen. One that fails open tries where a start-up probe looks, and then works unseen."""
+        wanted = [self._config.server.listen]
+        if fail_open:
+            wanted.append(ServerOptions().listen)
+        for listen in dict.fromkeys(wanted):
+            try:
+                return await self._server.start(listen)
+            except CannotListen as error:
+                if not fail_open:
+                    raise
+                _log.error("agent_cannot_listen", detail=str(error))
+        return None
 
     async def aclose(self, drain_seconds: float = DRAIN_SECONDS) -> None:
         """Probe no more, let runs under way finish within a time, and stop serving last: what they found can be read.
@@ -152,7 +201,7 @@ class Agent:
     async def _probe(self, target: Target[Any]) -> Outcome:
         recorder = Recorder()
         with self._starvation.watch(recorder.facts):
-            outcome = await run_once(self._probers[target.type], target, recorder=recorder)
+            outcome = await run_once(self._probers[target.type], self._gate.eager(target), recorder=recorder)
         for sink in self._sinks:
             sink.write(outcome)
         return outcome
@@ -163,7 +212,7 @@ class Agent:
 
     def _diagnosis(self) -> Mapping[str, Any]:
         current = self._diagnostician.current
-        return document(
+        return self._whose() | document(
             current.diagnosis,
             since=current.since,
             held_seconds=current.held_seconds,
@@ -171,6 +220,24 @@ class Agent:
             experiments=current.experiments,
             budget=self._budget(),
         )
+
+    def _whose(self) -> dict[str, Any]:
+        """Whose diagnosis it is, and whether it is made of what was configured."""
+        return {
+            "task": self._task.as_dict() if self._task else None,
+            "tasks": [task.as_dict() for task in self._tasks.running],
+            "place": self._place.as_dict(),
+            "configuration_usable": not self._problems,
+        }
+
+    def _known_tasks(self) -> Iterator[Mapping[str, str]]:
+        for task in (self._task,) if self._task else self._tasks.running:
+            yield task.as_dict()
+
+    def _pushers_of(self, config: Config) -> Sequence[Pusher]:
+        identity = {**self._place.as_dict(), **(self._task.as_dict() if self._task else {})}
+        labels = {label: value for label, value in identity.items() if label in PUSHED_LABELS}
+        return pushers(config, self.metrics, labels)
 
     def _budget(self) -> Mapping[str, int] | None:
         if self._experimenter is None:
@@ -202,21 +269,43 @@ def _experimenter(options: DiagnosisOptions, probers: Mapping[str, Prober]) -> E
     return Experimenter(probers, budget)
 
 
-async def run(config: Config) -> int:
-    """Run the agent until SIGTERM or SIGINT, and return the exit code."""
+async def run(config: Config, *, problems: Sequence[Problem] = (), fail_open: bool = False) -> int:
+    """Run the agent until SIGTERM or SIGINT, or until somebody in the pod asks it to end, and return the exit code.
+
+    One that fails open works without a server where it cannot listen.
+    """
     logs.configure(config.log)
+    task, place = read_task(os.environ), read_place(os.environ)
+    logs.bind({**(task.as_dict() if task else {}), **place.as_dict()})
+    for problem in problems:
+        mark = problem.mark
+        _log.error("configuration_unusable", file=mark.file, line=mark.line, path=problem.path, detail=problem.message)
+    config = _with_discovered(config)
     with signals() as shutdown:
-        agent = Agent(config)
+        agent = Agent(config, task=task, place=place, problems=problems)
         try:
-            await agent.start()
+            await agent.start(fail_open=fail_open)
         except CannotListen as error:
             sys.stderr.write(f"netprobe: {error}\n")
             return NOT_STARTED
         # What exists by now stays for good; the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
-        await shutdown.requested.wait()
+        await first_of(shutdown.requested, agent.leave)
+        shutdown.requested.set()  # from here on a signal is the second one
         await unless(shutdown.forced, agent.aclose())
         if shutdown.forced.is_set():
             _log.warning("agent_forced")
     return FINE
+
+
+def _with_discovered(config: Config) -> Config:
+    """A configuration with the targets that the environment names, if it asks for them."""
+    try:
+        config, discovery = complete(config, os.environ)
+    except Exception:  # noqa: BLE001 - what was configured can be probed all the same
+        _log.error("discovery_raised", exc_info=True)
+        return config
+    for skipped in discovery.skipped:
+        _log.info("target_skipped", source=skipped.source, why=skipped.why)
+    return config

@@ -23,9 +23,10 @@ from agent.exit_codes import FINE, INTERRUPTED, NOT_STARTED, USAGE
 from agent.lean import lean_imports
 
 if TYPE_CHECKING:
-    from agent.config import Config
+    from agent.config import Config, Problem
 
 CONFIG_VARIABLE = "NETPROBE_CONFIG"
+FAIL_OPEN = "--fail-open"
 AGENT_URL = "http://localhost:9733"
 """The agent of this pod: containers of a pod share their loopback."""
 
@@ -36,7 +37,7 @@ with --config, beside them"""
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Usage errors and --help leave through SystemExit, as argparse does."""
     _replace_closed_streams()
-    arguments = _parser().parse_args(argv)
+    arguments = _parsed(argv)
     try:
         code: int = arguments.run(arguments)
         sys.stdout.flush()
@@ -50,6 +51,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(f"netprobe: internal error: {type(error).__name__}: {error} ({_origin(error)})")
         return NOT_STARTED
     return code
+
+
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    try:
+        return parser.parse_args(argv)
+    except SystemExit as end:
+        given = sys.argv[1:] if argv is None else argv
+        if end.code == FINE or given[:1] != ["run"] or FAIL_OPEN not in given:
+            raise
+    # It has been said what is wrong with the rest.
+    return parser.parse_args(["run", FAIL_OPEN])
 
 
 def _replace_closed_streams() -> None:
@@ -80,6 +93,10 @@ def _parser() -> argparse.ArgumentParser:
 
     run = command("run", _run, "probe the configured targets on their schedule and export what is found")
     run.add_argument("--listen", type=_listen, metavar="HOST:PORT", help="listen here, whatever server.listen says")
+    about = (
+        "work without a configuration, or with one that cannot be used, with what the environment names; never give up"
+    )
+    run.add_argument(FAIL_OPEN, action="store_true", help=about)
 
     check = command("check", _check, "probe everything once, now")
     check.add_argument("urls", nargs="*", metavar="URL", help=_URLS_HELP)
@@ -170,6 +187,14 @@ def _load(arguments: argparse.Namespace) -> Config:
     return load(arguments.config, os.environ)
 
 
+def _load_or_default(arguments: argparse.Namespace) -> tuple[Config, Sequence[Problem]]:
+    """Load the configuration that --config or the environment names, or have one that needs none. Raises nothing."""
+    from agent.config import load_or_default  # noqa: PLC0415
+
+    named = os.environ.get(CONFIG_VARIABLE)
+    return load_or_default(arguments.config or (Path(named) if named else None), os.environ)
+
+
 def _with_problems(command: Any) -> Any:
     """Turn a ConfigError into its problems, one a line on standard error."""
 
@@ -186,19 +211,39 @@ def _with_problems(command: Any) -> Any:
     return run
 
 
-@_with_problems
 def _run(arguments: argparse.Namespace) -> int:
+    return _run_whatever_happens(arguments) if arguments.fail_open else _run_or_say_why(arguments)
+
+
+def _run_whatever_happens(arguments: argparse.Namespace) -> int:
+    """Run, or at least let the pod start and end: a sidecar that cannot work must not cost a task."""
+    try:
+        return _run_agent(arguments)
+    except Exception as error:  # noqa: BLE001 - there is nobody to tell but whoever reads the log
+        from agent import last_resort  # noqa: PLC0415
+
+        host, port = ("0.0.0.0", 9733) if arguments.listen is None else (arguments.listen.host, arguments.listen.port)  # noqa: S104 - the kubelet comes from outside the pod
+        last_resort.serve(host, port, f"{type(error).__name__} ({_origin(error)})")
+        return FINE
+
+
+@_with_problems
+def _run_or_say_why(arguments: argparse.Namespace) -> int:
+    return _run_agent(arguments)
+
+
+def _run_agent(arguments: argparse.Namespace) -> int:
     # Process 1 of a container misses a SIGTERM that comes before it listens for one, and the pod then waits out its
     # grace period. Nothing has begun yet that would have to be ended.
     before = signal.signal(signal.SIGTERM, lambda *_: os._exit(FINE))
     try:
         lean_imports()
-        config = _load(arguments)
+        config, problems = _load_or_default(arguments) if arguments.fail_open else (_load(arguments), ())
         if arguments.listen is not None:
             config = dataclasses.replace(config, server=dataclasses.replace(config.server, listen=arguments.listen))
         from agent.app import run  # noqa: PLC0415 - after the configuration, whose problems need no server
 
-        return asyncio.run(run(config))
+        return asyncio.run(run(config, problems=problems, fail_open=arguments.fail_open))
     except BaseException:
         signal.signal(signal.SIGTERM, before)
         raise

@@ -42,6 +42,16 @@ def signals() -> Iterator[Shutdown]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
 
+async def first_of(*events: asyncio.Event) -> None:
+    """Wait until one of them is set."""
+    waiting = {asyncio.create_task(event.wait()) for event in events}
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
+
+
 async def unless(forced: asyncio.Event, closing: Awaitable[None]) -> None:
     """Wait for an orderly end; cancel it as soon as it is forced, and wait for what is left of it."""
     task = asyncio.ensure_future(closing)

@@ -11,6 +11,7 @@ import logging
 import os
 import select
 import sys
+from collections.abc import Mapping
 from typing import TextIO
 
 import structlog
@@ -75,6 +76,7 @@ def configure(options: LogOptions, stream: TextIO | None = None) -> None:
     out = stream if stream is not None else sys.stderr
     pretty = options.format is LogFormat.PRETTY or (options.format is LogFormat.AUTO and out.isatty())
     before: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
@@ -118,6 +120,11 @@ def configure(options: LogOptions, stream: TextIO | None = None) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
+
+
+def bind(context: Mapping[str, str]) -> None:
+    """Have every event from now on, of this thread and of the tasks it starts, say whose it is."""
+    structlog.contextvars.bind_contextvars(**context)
 
 
 def _handler(out: TextIO) -> logging.Handler:

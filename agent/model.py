@@ -363,6 +363,8 @@ class Target(Generic[OptionsT_co]):
     """How many runs at the confirmation interval before the target returns to its own."""
     negative: bool
     """The target must not be reachable."""
+    gate: bool
+    """The pod's other containers start once it has answered."""
     role: Role
     scope: Scope
     options: OptionsT_co

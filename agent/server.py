@@ -1,7 +1,7 @@
-"""The agent's own HTTP server: what Prometheus, the kubelet and people read. It only reads; nothing takes an address.
+"""The agent's own HTTP server: what Prometheus, the kubelet and people read. Nothing takes an address.
 
-Slow and silent clients are dropped, connections are counted, and long answers are made in small steps, so that no
-client can disturb a probe.
+What changes something is a POST, and answers this pod alone. Slow and silent clients are dropped, connections are
+counted, and long answers are made in small steps, so that no client can disturb a probe.
 """
 
 from __future__ import annotations
@@ -37,6 +37,14 @@ TEXT_WIDTH = 100
 """Columns of a page of text, whoever asks: nobody says how wide the terminal behind a curl is."""
 CHUNK_TARGETS = 4
 """Targets whose JSON is made without a pause."""
+BODY_LIMIT_BYTES = 4096
+"""Of a POST."""
+BODY_SECONDS = 2.0
+"""How long the body of a POST may take: it comes over loopback."""
+LOOPBACK = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
+"""Not all of 127.0.0.0/8: Istio hands on what comes from outside the pod from 127.0.0.6 (Istio 1.10 and later)."""
+FORWARDED = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Proto")
+"""Headers of a request that somebody handed on."""
 
 
 class CannotListen(Exception):  # noqa: N818 - what happened, not what kind of thing it is
@@ -70,6 +78,12 @@ class Pages:
     """Why the agent does not work any more, if so."""
     unready: Callable[[], str | None]
     """What is still awaited before the agent's numbers mean something, if anything."""
+    unstarted: Callable[[], str | None]
+    """What the start of the other containers still waits for, if anything."""
+    told: Callable[[bytes], None]
+    """Takes what a task says about itself. Raises ValueError with a sentence."""
+    leave: Callable[[], None]
+    """Asks the agent to end in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +110,18 @@ class Server:
             "/diagnosis": (self._diagnosis, "why targets fail, as JSON; with ?format=text for people"),
             "/healthz": (self._healthz, "200 while the agent works"),
             "/readyz": (self._readyz, "200 once every target has a first result, or has had the time to get one"),
-            "/startupz": (self._startupz, "200 from the start"),
+            "/startupz": (self._startupz, "200 once the targets that are gates have answered, or have had the time to"),
         }
-        app = web.Application()
+        self._actions: Mapping[str, tuple[Callable[[web.Request], Awaitable[tuple[int, Document]]], str]] = {
+            "/task": (self._task, "from this pod alone: which task begins or ends, as JSON"),
+            "/quitquitquit": (self._quit, "from this pod alone: end, as at a SIGTERM"),
+        }
+        app = web.Application(client_max_size=BODY_LIMIT_BYTES)
         app.router.add_get("/", self._answer(self._index))
         for path, (page, _) in self._endpoints.items():
             app.router.add_get(path, self._answer(page))
+        for path, (action, _) in self._actions.items():
+            app.router.add_post(path, self._answer(action))
         app.on_response_prepare.append(_add_headers)
         self._runner = web.AppRunner(
             app,
@@ -125,6 +145,10 @@ class Server:
         except OSError as error:
             await self._runner.cleanup()
             raise CannotListen(f"cannot listen on {listen}: {_why(error)}") from None
+
+    @property
+    def listening(self) -> bool:
+        return self._listening is not None
 
     @property
     def url(self) -> str:
@@ -160,6 +184,7 @@ class Server:
         rows = "".join(
             f'<li><a href="{path}">{path}</a> {html.escape(what)}</li>' for path, (_, what) in self._endpoints.items()
         )
+        rows += "".join(f"<li>POST {path} {html.escape(what)}</li>" for path, (_, what) in self._actions.items())
         page = f'<!doctype html><html lang="en"><title>netprobe</title><h1>netprobe</h1><ul>{rows}</ul></html>\n'
         return 200, _text(page, "text/html; charset=utf-8")
 
@@ -207,8 +232,39 @@ class Server:
         return (200, _text("ok\n")) if awaited is None else (503, _text(f"{awaited}\n"))
 
     async def _startupz(self, _: web.Request) -> tuple[int, Document]:
-        # Nothing is asked here: a sidecar whose start-up probe fails keeps the task from starting.
+        awaited = self._pages.unstarted()
+        return (200, _text("ok\n")) if awaited is None else (503, _text(f"{awaited}\n"))
+
+    async def _task(self, request: web.Request) -> tuple[int, Document]:
+        if (stranger := _stranger(request)) is not None:
+            return 403, _text(stranger)
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await request.read()
+        except TimeoutError:
+            return 408, _text(f"expected the whole body within {BODY_SECONDS:g} s\n")
+        except web.HTTPRequestEntityTooLarge:
+            return 413, _text(f"expected at most {BODY_LIMIT_BYTES} bytes, got more\n")
+        try:
+            self._pages.told(body)
+        except ValueError as error:
+            return 400, _text(f"{error}\n")
+        return 204, _Plain("text/plain; charset=utf-8", ())
+
+    async def _quit(self, request: web.Request) -> tuple[int, Document]:
+        if (stranger := _stranger(request)) is not None:
+            return 403, _text(stranger)
+        self._pages.leave()
         return 200, _text("ok\n")
+
+
+def _stranger(request: web.Request) -> str | None:
+    """Why a request does not come from this pod, as far as can be told; None where it does."""
+    transport = request.transport
+    ends = [transport.get_extra_info(end) if transport else None for end in ("peername", "sockname")]
+    if all(end and end[0] in LOOPBACK for end in ends) and not any(name in request.headers for name in FORWARDED):
+        return None
+    return "expected a request over this pod's own loopback, got one from elsewhere\n"
 
 
 def _bound(listen: HostPort) -> socket.socket:

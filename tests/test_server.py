@@ -43,7 +43,15 @@ class Content:
     diagnosis: Mapping[str, Any] = field(default_factory=lambda: DIAGNOSIS)
     broken: str | None = None
     awaited: str | None = None
+    held: str | None = None
     asked: list[tuple[str, str]] = field(default_factory=list)
+    told: list[bytes] = field(default_factory=list)
+    left: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def tell(self, body: bytes) -> None:
+        if body == b"nonsense":
+            raise ValueError("expected sense, got nonsense")
+        self.told.append(body)
 
     async def metrics(self, accept: str, accept_encoding: str) -> Body:
         self.asked.append((accept, accept_encoding))
@@ -60,6 +68,9 @@ async def serving(content: Content | None = None, listen: HostPort = HostPort("1
             diagnosis=lambda: content.diagnosis,
             broken=lambda: content.broken,
             unready=lambda: content.awaited,
+            unstarted=lambda: content.held,
+            told=content.tell,
+            leave=content.left.set,
         )
     )
     await server.start(listen)

@@ -26,6 +26,9 @@ class Task:
     try_number: str = ""
     map_index: str = ""
 
+    def __post_init__(self) -> None:
+        _settle(self)
+
     def as_dict(self) -> dict[str, str]:
         """What is known, by name."""
         return {name: value for name in TASK_KEYS if (value := getattr(self, name))}
@@ -39,9 +42,26 @@ class Place:
     namespace: str = ""
     node: str = ""
 
+    def __post_init__(self) -> None:
+        _settle(self)
+
     def as_dict(self) -> dict[str, str]:
         """What is known, by name."""
         return {field.name: value for field in fields(self) if (value := getattr(self, field.name))}
+
+
+VALUE_LIMIT = 250
+"""Characters of one value: what Airflow's database has room for in a dag_id, task_id and run_id."""
+
+
+def _settle(value: Task | Place) -> None:
+    """Cut values to what may stand in a label of a metric: text that can be encoded, and not more than so much of it.
+
+    Environment variables may hold any byte, and JSON any half of a surrogate pair.
+    """
+    for field in fields(value):
+        text: str = getattr(value, field.name)
+        object.__setattr__(value, field.name, text.encode("utf-8", "replace").decode()[:VALUE_LIMIT])
 
 
 TASK_KEYS: tuple[str, ...] = tuple(field.name for field in fields(Task))

@@ -1,5 +1,6 @@
 """Configuration: files, the environment and URLs become frozen values, or every problem at once."""
 
+from agent.config.fallback import load_or_default, without_configuration
 from agent.config.load import load, targets_from_urls
 from agent.config.problem import ConfigError, Mark, Problem
 from agent.config.remarks import hardcoded_addresses
@@ -9,6 +10,8 @@ from agent.config.sections import (
     Detail,
     DiagnosisOptions,
     DiscoverOptions,
+    GateMode,
+    GateOptions,
     LogFormat,
     LogLevel,
     LogOptions,
@@ -24,6 +27,8 @@ __all__ = [
     "Detail",
     "DiagnosisOptions",
     "DiscoverOptions",
+    "GateMode",
+    "GateOptions",
     "LogFormat",
     "LogLevel",
     "LogOptions",
@@ -35,6 +40,8 @@ __all__ = [
     "hardcoded_addresses",
     "json_schema",
     "load",
+    "load_or_default",
     "show",
     "targets_from_urls",
+    "without_configuration",
 ]

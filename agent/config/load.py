@@ -11,10 +11,12 @@ from typing import Any
 import voluptuous as vol
 
 from agent.config.problem import ConfigError, Mark, Problem, dotted
+from agent.config.push import PushgatewayOptions, RemoteWriteOptions
 from agent.config.sections import (
     Config,
     DiagnosisOptions,
     DiscoverOptions,
+    GateOptions,
     LogOptions,
     MetricsOptions,
     SchedulerOptions,
@@ -22,7 +24,7 @@ from agent.config.sections import (
 )
 from agent.config.targets import DEFAULTS_KEYS, Rhythm, TargetReader
 from agent.config.tree import SIZE_LIMIT_BYTES, UNREADABLE, Node, parse
-from agent.keys import Key, KeyProblem, MappingReader, keys_of, shown, unknown_key, without_password
+from agent.keys import Key, KeyProblem, MappingReader, checks_of, keys_of, shown, unknown_key, without_password
 from agent.model import Target
 from agent.net.addressing import RESOLV_CONF
 from agent.probers import PROBERS
@@ -33,6 +35,9 @@ SECTIONS: Mapping[str, type] = {
     "metrics": MetricsOptions,
     "scheduler": SchedulerOptions,
     "diagnosis": DiagnosisOptions,
+    "gate": GateOptions,
+    "remote_write": RemoteWriteOptions,
+    "pushgateway": PushgatewayOptions,
     "discover": DiscoverOptions,
 }
 """The sections whose keys are the fields of a dataclass."""
@@ -141,7 +146,7 @@ class _Loading:
         if node is None:
             return None if name in ON_REQUEST else cls()
         try:
-            return cls(**MappingReader(keys_of(cls))(node.plain()))
+            return cls(**MappingReader(keys_of(cls), checks_of(cls))(node.plain()))
         except vol.Invalid as error:
             self._collect(error, node, [name])
             return None

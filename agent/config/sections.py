@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from agent.keys import BOOLEAN, NON_EMPTY, HostPort, Kind, choice, host_port, integer, key, list_of
-from agent.model import Target
+from agent.config.push import PushgatewayOptions, RemoteWriteOptions
+from agent.keys import BOOLEAN, NON_EMPTY, HostPort, Kind, choice, duration, host_port, integer, key, list_of
+from agent.model import Role, Target
 
 DEFAULT_PORT = 9733
 LISTEN: Kind[HostPort] = host_port(DEFAULT_PORT, lowest=0)
@@ -162,6 +163,34 @@ class DiscoverOptions:
     )
 
 
+class GateMode(StrEnum):
+    OPEN = "open"
+    CLOSED = "closed"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateOptions:
+    """What the start of the other containers waits for: `/startupz` says so to the kubelet."""
+
+    mode: GateMode = key(
+        choice(GateMode),
+        default=GateMode.OPEN,
+        doc="open: they start once every gate has answered, and after `timeout` whatever happens. closed: only once "
+        "every gate has answered, so that one that never does keeps the task from starting. off: at once.",
+    )
+    timeout: float = key(
+        duration("100ms", "10m"),
+        default=10.0,
+        doc="How long they wait at most with mode open. Airflow gives a pod 10m to start (task_queued_timeout).",
+    )
+    roles: tuple[Role, ...] = key(
+        list_of(choice(Role)),
+        default=(),
+        doc="Targets with one of these roles are gates too, without `gate: true`.",
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """A configuration, checked and complete: nothing downstream applies a default."""
@@ -172,6 +201,9 @@ class Config:
     metrics: MetricsOptions = field(default_factory=MetricsOptions)
     scheduler: SchedulerOptions = field(default_factory=SchedulerOptions)
     diagnosis: DiagnosisOptions = field(default_factory=DiagnosisOptions)
+    gate: GateOptions = field(default_factory=GateOptions)
+    remote_write: RemoteWriteOptions = field(default_factory=RemoteWriteOptions)
+    pushgateway: PushgatewayOptions = field(default_factory=PushgatewayOptions)
     discover: DiscoverOptions | None = None
     """None where nothing but `targets` is probed."""
     defaults: Mapping[str, Any] = field(default_factory=dict)

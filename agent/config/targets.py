@@ -114,6 +114,11 @@ class Common(Rhythm):
     negative: bool = key(
         BOOLEAN, default=False, doc="The target must not be reachable: a run succeeds where it is shown to be blocked."
     )
+    gate: bool = key(
+        BOOLEAN,
+        default=False,
+        doc="The pod's other containers start once this target has answered; the section gate says how long they wait.",
+    )
     role: Role = key(choice(Role), default=Role.CUSTOM, doc="What the target is to the pod.")
     scope: Scope | None = key(
         choice(Scope),
@@ -188,6 +193,7 @@ def target_of(kind: str, values: Mapping[str, Any]) -> Target[Any]:
         confirm_interval_seconds=confirm_interval,
         confirm_runs=values["confirm_runs"],
         negative=values["negative"],
+        gate=values["gate"],
         role=values["role"],
         scope=values["scope"] or scope_of(options.host),
         options=options,
@@ -204,6 +210,7 @@ def show_target(target: Target[Any]) -> dict[str, Any]:
         confirm_interval=target.confirm_interval_seconds,
         confirm_runs=target.confirm_runs,
         negative=target.negative,
+        gate=target.gate,
         role=target.role,
         scope=target.scope,
     )

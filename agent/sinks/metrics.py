@@ -41,6 +41,9 @@ TIMED_PHASES: Mapping[Detail, tuple[Phase, ...]] = {
 }
 
 
+TASK_LABELS = ("dag_id", "task_id", "run_id", "try_number", "map_index")
+
+
 class Histogram:
     """Counts per bucket, not yet cumulated."""
 
@@ -265,6 +268,11 @@ def _causes(name: str, metrics: Metrics) -> Iterator[Sample]:
         yield Sample(name, {"cause": cause.value}, float(cause in metrics.causes))
 
 
+def _tasks(name: str, metrics: Metrics) -> Iterator[Sample]:
+    for task in metrics.tasks():
+        yield Sample(name, {label: task.get(label, "") for label in TASK_LABELS}, 1)
+
+
 SELF_FAMILIES: Sequence[SelfFamily] = (
     SelfFamily(
         name="netprobe_diagnosis",
@@ -303,7 +311,28 @@ SELF_FAMILIES: Sequence[SelfFamily] = (
         name="netprobe_config_last_reload_successful",
         type="gauge",
         help="Whether the configuration could be read when it was last asked for: 1 or 0.",
-        samples=_value(lambda _: 1),
+        samples=_value(lambda metrics: float(metrics.configuration_usable)),
+    ),
+    SelfFamily(
+        name="netprobe_startup_gate_seconds",
+        type="gauge",
+        help="How long the start of the other containers was held back for the targets that are gates. Absent until "
+        "then.",
+        samples=_value(lambda metrics: metrics.gate_seconds),
+    ),
+    SelfFamily(
+        name="netprobe_startup_gate_timed_out",
+        type="gauge",
+        help="Whether the gate opened because its time was up, and not all its targets had answered: 1 or 0. Absent "
+        "until it opens.",
+        samples=_value(lambda metrics: None if metrics.gate_seconds is None else float(metrics.gate_timed_out)),
+    ),
+    SelfFamily(
+        name="netprobe_task_info",
+        type="info",
+        labels=TASK_LABELS,
+        help="The task of this pod; on a Celery worker, each that runs and has said so. Absent where nobody says.",
+        samples=_tasks,
     ),
     SelfFamily(
         name="netprobe_build_info",
@@ -324,10 +353,18 @@ class Metrics(Collector):
         self.runs_skipped: int = 0
         self.causes: frozenset[Cause] = frozenset()
         """None before the first result of a target: what is not known is not healthy."""
+        self.configuration_usable: bool = True
+        self.gate_seconds: float | None = None
+        self.gate_timed_out: bool = False
+        self.tasks: Callable[[], Iterable[Mapping[str, str]]] = tuple
+        """The tasks to name, each by TASK_LABELS."""
         self.starvation: Starvation = starvation
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(self)
         self._process = ProcessCollector(registry=self.registry)
+
+    def gate_opened(self, seconds: float, timed_out: bool) -> None:  # noqa: FBT001 - called back
+        self.gate_seconds, self.gate_timed_out = seconds, timed_out
 
     def write(self, outcome: Outcome) -> None:
         self.series[outcome.target.name].count(outcome)

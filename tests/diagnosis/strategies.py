@@ -161,6 +161,7 @@ def targets(draw: st.DrawFn, name: str) -> Target[Any]:
         confirm_interval_seconds=2.0,
         confirm_runs=3,
         negative=draw(st.sampled_from([False, False, False, True])),
+        gate=False,
         role=draw(st.sampled_from(Role)),
         scope=draw(st.sampled_from([scope, scope, scope, *Scope])),
         options=_options(kind, host, port, variant),

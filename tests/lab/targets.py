@@ -20,6 +20,7 @@ def target(kind: str, *, timeout_seconds: float = 5.0, negative: bool = False, *
         confirm_interval_seconds=5.0,
         confirm_runs=3,
         negative=negative,
+        gate=False,
         role=Role.CUSTOM,
         scope=Scope.CLUSTER,
         options=section(PROBERS[kind].options)(keys),

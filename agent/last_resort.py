@@ -1,0 +1,55 @@
+"""What is left to do where the agent itself cannot run: let the pod start, and end when told.
+
+A native sidecar whose start-up probe fails keeps the task from starting, and one that ends is started again and again.
+The standard library alone: whatever broke the agent is not needed here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+
+REQUEST_LIMIT_BYTES = 8192
+PATIENCE_SECONDS = 1.0
+"""For one client, while the others wait."""
+
+
+def serve(host: str, port: int, why: str) -> None:
+    """Answer `/startupz` with 200 and all else with why, until SIGTERM or SIGINT, which end the process with 0."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(0))
+    _tell("agent_unable_to_run", why)
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+        listening = socket.create_server((host, port), family=family)
+    except OSError as error:
+        _tell("agent_cannot_listen", str(error.strerror or error))
+        while True:
+            signal.pause()
+    with listening:
+        while True:
+            with suppress(OSError), listening.accept()[0] as connection:
+                connection.settimeout(PATIENCE_SECONDS)
+                _answer(connection, why)
+
+
+def _answer(connection: socket.socket, why: str) -> None:
+    request = connection.recv(REQUEST_LIMIT_BYTES)
+    fine = request.split(b" ", 2)[1:2] == [b"/startupz"]
+    body = (f"netprobe cannot run, and keeps nobody waiting: {why}\n").encode("utf-8", "replace")
+    status = "200 OK" if fine else "503 Service Unavailable"
+    head = (
+        f"HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n"
+        "Connection: close\r\nServer: netprobe\r\n\r\n"
+    )
+    connection.sendall(head.encode() + body)
+
+
+def _tell(event: str, detail: str) -> None:
+    with suppress(OSError, ValueError):
+        sys.stderr.write(json.dumps({"level": "critical", "event": event, "detail": detail}) + "\n")
+        sys.stderr.flush()
