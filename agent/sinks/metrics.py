@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate, islice
 from typing import Any
 
@@ -130,6 +130,19 @@ class TargetSeries:
         room = max(0, SERIES_LIMIT[self._detail] - taken)
         for (phase, reason), number in islice(self.failures.items(), max(0, len(self.failures) - room), None):
             yield phase, reason, number
+
+
+@dataclass(slots=True)
+class Pushes:
+    """What came of pushing to one receiver."""
+
+    succeeded: int = 0
+    """Requests."""
+    failures: dict[tuple[Phase, Reason], int] = field(default_factory=dict)
+    taken: int = 0
+    """Samples."""
+    dropped: int = 0
+    last_success_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,6 +286,30 @@ def _tasks(name: str, metrics: Metrics) -> Iterator[Sample]:
         yield Sample(name, {label: task.get(label, "") for label in TASK_LABELS}, 1)
 
 
+def _push_requests(name: str, metrics: Metrics) -> Iterator[Sample]:
+    for sink, pushes in metrics.pushes.items():
+        yield Sample(name, {"sink": sink, "result": "success"}, pushes.succeeded)
+        yield Sample(name, {"sink": sink, "result": "failure"}, sum(pushes.failures.values()))
+
+
+def _push_failures(name: str, metrics: Metrics) -> Iterator[Sample]:
+    for sink, pushes in metrics.pushes.items():
+        for (phase, reason), number in pushes.failures.items():
+            yield Sample(name, {"sink": sink, "phase": phase.value, "reason": reason.value}, number)
+
+
+def _push_samples(name: str, metrics: Metrics) -> Iterator[Sample]:
+    for sink, pushes in metrics.pushes.items():
+        yield Sample(name, {"sink": sink, "result": "taken"}, pushes.taken)
+        yield Sample(name, {"sink": sink, "result": "dropped"}, pushes.dropped)
+
+
+def _push_successes(name: str, metrics: Metrics) -> Iterator[Sample]:
+    for sink, pushes in metrics.pushes.items():
+        if pushes.last_success_at is not None:
+            yield Sample(name, {"sink": sink}, pushes.last_success_at)
+
+
 SELF_FAMILIES: Sequence[SelfFamily] = (
     SelfFamily(
         name="netprobe_diagnosis",
@@ -335,6 +372,34 @@ SELF_FAMILIES: Sequence[SelfFamily] = (
         samples=_tasks,
     ),
     SelfFamily(
+        name="netprobe_push_requests_total",
+        type="counter",
+        labels=("sink", "result"),
+        help="Requests to push results, by what came of them. Absent, like all of them, where nothing is pushed.",
+        samples=_push_requests,
+    ),
+    SelfFamily(
+        name="netprobe_push_failures_total",
+        type="counter",
+        labels=("sink", "phase", "reason"),
+        help="Requests to push results that failed, by where and why.",
+        samples=_push_failures,
+    ),
+    SelfFamily(
+        name="netprobe_push_samples_total",
+        type="counter",
+        labels=("sink", "result"),
+        help="Samples that a receiver has taken, and those it will never get.",
+        samples=_push_samples,
+    ),
+    SelfFamily(
+        name="netprobe_push_last_success_timestamp_seconds",
+        type="gauge",
+        labels=("sink",),
+        help="When a receiver last took what was pushed, as Unix time. Absent until it has.",
+        samples=_push_successes,
+    ),
+    SelfFamily(
         name="netprobe_build_info",
         type="info",
         labels=("version", "python"),
@@ -358,6 +423,8 @@ class Metrics(Collector):
         self.gate_timed_out: bool = False
         self.tasks: Callable[[], Iterable[Mapping[str, str]]] = tuple
         """The tasks to name, each by TASK_LABELS."""
+        self.pushes: dict[str, Pushes] = {}
+        """By sink: one for each that is configured."""
         self.starvation: Starvation = starvation
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(self)
