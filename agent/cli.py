@@ -255,6 +255,10 @@ def _check(arguments: argparse.Namespace) -> int:
 
     # Who types a URL asks about that URL: the pod's own configuration joins in only where it is asked for.
     config = _load(arguments) if arguments.config is not None or not arguments.urls else None
+    if config is not None and config.discover is not None:
+        from agent.airflow.discovery.complete import complete  # noqa: PLC0415 - only where it is asked for
+
+        config, _ = complete(config, os.environ)
     targets = (*(config.targets if config else ()), *targets_from_urls(arguments.urls))
     from agent.check import Output, check  # noqa: PLC0415
 
@@ -280,7 +284,8 @@ def _inject(arguments: argparse.Namespace) -> int:
 def _discover(arguments: argparse.Namespace) -> int:
     from agent.airflow.discovery.command import main as run  # noqa: PLC0415
 
-    return run(arguments)
+    named = arguments.config is not None or os.environ.get(CONFIG_VARIABLE)
+    return run(arguments, _load(arguments) if named else None)
 
 
 @_with_problems

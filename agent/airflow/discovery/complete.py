@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import translate
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from agent.config import Config
-from agent.model import Target
+import voluptuous as vol
 
+from agent.airflow.discovery import airflow
+from agent.airflow.discovery.endpoint import place
+from agent.airflow.discovery.found import Found, Skipped, numbered
+from agent.airflow.discovery.kubernetes import kubernetes
+from agent.config import Config, DiscoverOptions
+from agent.config.sections import Source
+from agent.config.targets import TargetReader
+from agent.model import Role, Target
+from agent.net.addressing import RESOLV_CONF
+from agent.net.dns_walk import DNS_PORT
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Skipped:
-    """Something the environment names that is not probed."""
+CONNECTIONS_LIMIT = 1000
+"""Connections that are looked at: reading one takes some 20 microseconds."""
+SKIPPED_LIMIT = 100
+"""Reasons that are told one by one: each is a line of the log."""
 
-    source: str
-    """Where it was named: the variable, less its value."""
-    why: str
+__all__ = ["Discovery", "Skipped", "complete", "discover"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +38,139 @@ class Discovery:
 
     targets: tuple[Target[Any], ...] = ()
     skipped: tuple[Skipped, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Where each target was named, by its name: the variable or file."""
 
 
-def complete(config: Config, _: Mapping[str, str]) -> tuple[Config, Discovery]:
-    """A configuration with the targets that its section `discover` asks for, after its own. Raises nothing."""
-    return config, Discovery()
+def complete(config: Config, environ: Mapping[str, str]) -> tuple[Config, Discovery]:
+    """A configuration with the targets that its section `discover` asks for, after its own. Raises nothing.
+
+    Nothing is contacted; beside the environment, only resolv.conf and airflow.cfg are read.
+    """
+    if config.discover is None:
+        return config, Discovery()
+    discovery = discover(config, config.discover, environ)
+    return dataclasses.replace(config, targets=(*config.targets, *discovery.targets)), discovery
+
+
+def discover(config: Config, options: DiscoverOptions, environ: Mapping[str, str]) -> Discovery:
+    """What is found for a configuration. Raises nothing."""
+    choosing = _Choosing(config, options)
+    resolv_conf = config.defaults.get("resolv_conf", RESOLV_CONF)
+    for item in _everything(options, environ, resolv_conf):
+        choosing.take(item)
+    return choosing.result()
+
+
+def _everything(options: DiscoverOptions, environ: Mapping[str, str], resolv_conf: Path) -> Iterator[Found | Skipped]:
+    """All there is, the most particular first: what is found twice keeps the first role."""
+    if Source.KUBERNETES in options.sources:
+        yield from _guarded("kubernetes", partial(kubernetes, environ, resolv_conf))
+    if Source.AIRFLOW not in options.sources:
+        return
+    yield from _guarded("airflow", partial(airflow.settings, environ, options))
+    variables = sorted(filter(airflow.is_connection, environ))
+    for variable in variables[:CONNECTIONS_LIMIT]:
+        yield from _guarded(variable, partial(airflow.connection, variable, environ[variable], options))
+    more = len(variables) - CONNECTIONS_LIMIT
+    if more > 0:
+        yield Skipped(source=f"{airflow.CONNECTION_PREFIX}*", why=f"{more} more connections are not looked at")
+
+
+def _guarded(source: str, find: Callable[[], Iterable[Found | Skipped]]) -> Iterator[Found | Skipped]:
+    """What a source finds, up to where it fails: a defect here ends no agent."""
+    try:
+        yield from find()
+    except Exception as error:  # noqa: BLE001 - its text may quote a value
+        yield Skipped(source=source, why=f"internal error: {type(error).__name__}")
+
+
+class _Choosing:
+    """Decides, one after the other, what becomes a target."""
+
+    def __init__(self, config: Config, options: DiscoverOptions) -> None:
+        self._options = options
+        self._read = TargetReader(config.defaults)
+        self._allow = [_pattern(text) for text in options.allow]
+        self._deny = [_pattern(text) for text in options.deny]
+        self._names = {target.name for target in config.targets}
+        self._given = frozenset(self._names)
+        self._places: dict[tuple[str, int], str] = {}
+        """The name of the target at each place."""
+        self._unwanted: dict[tuple[str, int, str], str] = {}
+        for target in config.targets:
+            # Without a port of its own it is a dns target that asks the nameservers of the pod for the name.
+            if target.options.host is not None:
+                where = place(target.options.host, target.options.port or DNS_PORT)
+                self._places.setdefault(where, target.name)
+        self._targets: list[Target[Any]] = []
+        self._sources: dict[str, str] = {}
+        self._skipped: list[Skipped] = []
+        self._left_out = 0
+
+    def take(self, item: Found | Skipped) -> None:
+        if isinstance(item, Skipped):
+            self._skip(item.source, item.why)
+            return
+        why = self._objection(item)
+        if why is None:
+            self._add(item)
+        else:
+            self._skip(item.source, why)
+
+    def result(self) -> Discovery:
+        if self._left_out:
+            self._skipped.append(Skipped(source="*", why=f"{self._left_out} more are left out"))
+        return Discovery(targets=tuple(self._targets), skipped=tuple(self._skipped), sources=self._sources)
+
+    def _objection(self, item: Found) -> str | None:
+        """Why something is no target; None where it is one."""
+        where = item.endpoint.place
+        key = (*where, item.endpoint.login.database)
+        if item.unwanted:
+            self._unwanted[key] = item.unwanted
+            return item.unwanted
+        if item.role is Role.CONNECTION and key in self._unwanted:
+            return self._unwanted[key]
+        if item.name in self._given:
+            return f"a target of the configuration has its name, {item.name}"
+        if where in self._places:
+            return f"the target {self._places[where]} has its host and port"
+        texts = (item.name, item.endpoint.host)
+        for pattern in self._deny:
+            if any(pattern.fullmatch(text.lower()) for text in texts):
+                return "discover.deny"
+        if self._allow and not any(p.fullmatch(text.lower()) for p in self._allow for text in texts):
+            return "discover.allow"
+        if len(self._targets) >= self._options.limit:
+            return f"discover.limit: {self._options.limit} targets have been found before it"
+        return None
+
+    def _add(self, item: Found) -> None:
+        name, index = item.name, 0
+        while name in self._names:
+            index += 1
+            name = numbered(item.name, index)
+        try:
+            target = self._read(dataclasses.replace(item, name=name).raw())
+        except vol.Invalid as error:
+            problems = error.errors if isinstance(error, vol.MultipleInvalid) else [error]
+            keys = sorted({str(problem.path[0]) for problem in problems if problem.path}) or ["values"]
+            self._skip(
+                item.source, f"it makes no target of type {item.raw()['type']}: {', '.join(keys)} cannot be such"
+            )
+            return
+        self._names.add(name)
+        self._places[item.endpoint.place] = name
+        self._targets.append(target)
+        self._sources[name] = item.source
+
+    def _skip(self, source: str, why: str) -> None:
+        if len(self._skipped) < SKIPPED_LIMIT:
+            self._skipped.append(Skipped(source=source, why=why))
+        else:
+            self._left_out += 1
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    return re.compile(translate(text.lower()))

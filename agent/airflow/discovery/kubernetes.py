@@ -1,0 +1,58 @@
+"""What every pod of a cluster has: nameservers and the Kubernetes API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from agent.airflow.discovery.endpoint import Ask, Endpoint, endpoint
+from agent.airflow.discovery.found import Found, Skipped
+from agent.airflow.discovery.parts import Unreadable
+from agent.model import Role, Scope
+from agent.net.dns_walk import DNS_PORT
+from agent.net.resolvconf import ResolvConf
+
+NAME = "kubernetes.default.svc"
+"""A name that every cluster has, whatever its domain: the search list completes it."""
+
+
+def kubernetes(environ: Mapping[str, str], resolv_conf: Path) -> Iterator[Found | Skipped]:
+    """One lookup through the resolver of the pod, and a connection to the Kubernetes API.
+
+    A dns target asks the nameservers as libc does and tells each of them apart: one target is enough.
+    """
+    host, port = environ.get("KUBERNETES_SERVICE_HOST", ""), environ.get("KUBERNETES_SERVICE_PORT", "")
+    if not host:
+        yield Skipped(source="KUBERNETES_SERVICE_HOST", why="it is not set: this is no pod of a cluster")
+        return
+    yield _nameservers(resolv_conf)
+    try:
+        number = int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else 0  # noqa: PLR2004 - 65535
+        api = endpoint(Ask.TCP, host.strip("[]"), number)
+    except Unreadable as problem:
+        yield Skipped(source="KUBERNETES_SERVICE_HOST", why=str(problem))
+        return
+    # No TLS: the API server would have to sign a handshake for each question of each pod.
+    yield Found(
+        source="KUBERNETES_SERVICE_HOST",
+        name="kubernetes-api",
+        role=Role.KUBERNETES_API,
+        endpoint=api,
+        scope=Scope.CLUSTER,
+    )
+
+
+def _nameservers(resolv_conf: Path) -> Found | Skipped:
+    source = str(resolv_conf)
+    search = ResolvConf.read(resolv_conf).search
+    if not any(domain.lower().startswith("svc.") for domain in search):
+        why = "its search list has no domain of a cluster (dnsPolicy Default or None): no name is known that must exist"
+        return Skipped(source=source, why=why)
+    return Found(
+        source=source,
+        name="nameservers",
+        role=Role.NAMESERVER,
+        endpoint=Endpoint(ask=Ask.TCP, host=NAME, port=DNS_PORT),
+        scope=Scope.CLUSTER,
+        keys={"type": "dns", "query": NAME},
+    )
