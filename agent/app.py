@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import structlog
 
-from agent import __version__, logs
+from agent import __version__, logs, termination
 from agent.airflow.discovery.complete import complete
 from agent.airflow.identity import POD_UID_VARIABLE, Place, Task, read_place, read_task
 from agent.airflow.tasks import Tasks
@@ -25,15 +25,16 @@ from agent.diagnosis.document import document
 from agent.diagnostician import Diagnostician
 from agent.exit_codes import FINE, NOT_STARTED
 from agent.experiments import Budget, Experimenter, read_pod
-from agent.gate import Gate
+from agent.gate import EAGER_INTERVAL_SECONDS, Gate
 from agent.lifecycle import first_of, signals, unless
-from agent.model import Outcome, Target
+from agent.model import Outcome, Reason, Target
 from agent.prober import ProbeFailure, Prober, Recorder
 from agent.probers import PROBERS
 from agent.runner import run as run_once
 from agent.scheduler import Scheduler
 from agent.server import CannotListen, Pages, Server
 from agent.sinks import Sink
+from agent.sinks.diagnosis_history import DiagnosisHistory
 from agent.sinks.diagnosis_log import DiagnosisLog
 from agent.sinks.exposition import Exposition
 from agent.sinks.log import LogSink
@@ -50,8 +51,16 @@ READY_SECONDS = 10.0
 """After this the agent calls itself ready, whatever the targets do: a dead target must not look like a dead agent."""
 PREPARATION_SECONDS = 1.0
 """How long the first runs wait for what can be made before them. Beyond that, a run makes what it needs."""
-DRAIN_SECONDS = 5.0
-"""How long runs under way may go on after a SIGTERM: most need less, and a pod that has done its work should end."""
+DRAIN_SECONDS = 1.0
+"""How long runs may go on after a SIGTERM: most need less, and a pod that has done its work should end."""
+LAST_ROUND_SECONDS = 5.0
+"""What would be due within this time is run once more at the end, where there is somebody to tell."""
+CUT_OFF_SECONDS = 1.0
+"""From here on a first run that has to be cut off is a result: nearly all that works answers sooner."""
+FLUSH_SECONDS = 3.0
+"""How long it may take to push the last results. All in all a pod is kept for five seconds, of the thirty it has."""
+FLUSH_GRACE_SECONDS = 0.25
+"""How much longer a pusher is waited for that does not keep to its time."""
 
 _log = structlog.get_logger(__name__)
 
@@ -88,12 +97,13 @@ class Agent:
         self._probers: Mapping[str, Prober] = {kind: PROBERS[kind].prober() for kind in {t.type for t in targets}}
         self._experimenter = _experimenter(config.diagnosis, self._probers)
         self._diagnosis_log = DiagnosisLog()
+        self._diagnosis_history = DiagnosisHistory(self.status)
         self._diagnostician = Diagnostician(
             self.status,
             read_pod(targets, time.time()),
             self._starvation,
             asker=self._experimenter,
-            listeners=(self.metrics, self._diagnosis_log),
+            listeners=(self.metrics, self._diagnosis_history, self._diagnosis_log),
         )
         self._sinks: Sequence[Sink] = (self.metrics, self.status, LogSink(targets), self._diagnostician, self._gate)
         self._scheduler = Scheduler(
@@ -102,7 +112,9 @@ class Agent:
             self.metrics,
             pod=pod or os.environ.get(POD_UID_VARIABLE) or socket.gethostname(),
             concurrency=config.scheduler.concurrency,
+            eager_seconds=lambda target: EAGER_INTERVAL_SECONDS if self._gate.awaits(target) else None,
         )
+        self._cut_off: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         exposition = Exposition(self.metrics.slices)
         self._server = Server(
             Pages(
@@ -161,22 +173,66 @@ class Agent:
         return None
 
     async def aclose(self, drain_seconds: float = DRAIN_SECONDS) -> None:
-        """Probe no more, let runs under way finish within a time, and stop serving last: what they found can be read.
+        """Probe once more what is worth it, and no more; settle, tell, push, and stop serving last: it can all be read.
 
-        Being cancelled shortens it: the runs are cut off, and what has to be closed is closed.
+        Runs have `drain_seconds`, and pushes FLUSH_SECONDS after that. Being cancelled shortens it: the runs are cut
+        off, nothing is pushed, and what has to be closed is closed.
         """
         _log.info("agent_stopping", drain_seconds=drain_seconds)
+        self._gate.stop()
         self._diagnostician.ask_no_more()
         try:
-            cut = await self._scheduler.stop(drain_seconds)
+            try:
+                cut = await self._scheduler.stop(drain_seconds, last=self._deserves_a_last_run, cut=self._cut)
+            finally:
+                self._settle()
+            await self._flush()
         finally:
-            self._diagnostician.close()
-            self._diagnosis_log.flush()
             self._starvation.lag.stop()
             for prober in self._probers.values():
                 await prober.aclose()
             await self._server.aclose()
         _log.info("agent_stopped", cut_off=list(cut))
+
+    def _deserves_a_last_run(self, target: Target[Any], due_seconds: float) -> bool:
+        """Whether a target is run now that the agent ends.
+
+        One that has no result is: a pod may live for less than a second. So is one that is due soon, where the result
+        goes to somebody, or tells whether what has failed still does.
+        """
+        if target.name in self.status.waiting:
+            return True
+        heard = bool(self._pushers) or not self._diagnostician.current.diagnosis.healthy
+        return heard and due_seconds <= LAST_ROUND_SECONDS
+
+    def _cut(self) -> None:
+        if not self._cut_off.done():
+            self._cut_off.set_result(None)
+
+    def _settle(self) -> None:
+        """Say what is known in the end, in the log and to Kubernetes."""
+        self._diagnostician.close()
+        self._diagnosis_log.flush()
+        try:
+            termination.leave(termination.message(self._diagnosis()))
+        except Exception:  # noqa: BLE001 - no defect here may keep the pod from ending
+            _log.error("termination_message_raised", exc_info=True)
+
+    async def _flush(self) -> None:
+        """Have every pusher send what is left, all at the same time and within one time."""
+        closing = {asyncio.create_task(pusher.aclose(FLUSH_SECONDS)) for pusher in self._pushers}
+        if not closing:
+            return
+        try:
+            _, late = await asyncio.wait(closing, timeout=FLUSH_SECONDS + FLUSH_GRACE_SECONDS)
+        finally:
+            for task in closing:
+                task.cancel()
+        for task in closing - late:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                _log.error("push_raised", exc_info=error)
+        if late:
+            _log.warning("push_unfinished", pushers=len(late))
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -201,10 +257,19 @@ class Agent:
     async def _probe(self, target: Target[Any]) -> Outcome:
         recorder = Recorder()
         with self._starvation.watch(recorder.facts):
-            outcome = await run_once(self._probers[target.type], self._gate.eager(target), recorder=recorder)
-        for sink in self._sinks:
-            sink.write(outcome)
+            outcome = await run_once(
+                self._probers[target.type], self._gate.eager(target), recorder=recorder, until=self._cut_off
+            )
+        if not self._cut_off.done() or self._counts(outcome):
+            for sink in self._sinks:
+                sink.write(outcome)
         return outcome
+
+    def _counts(self, outcome: Outcome) -> bool:
+        """Whether the outcome of a run that may have been cut off says more than what is known without it."""
+        if outcome.failure is None or outcome.failure.reason is not Reason.TIMEOUT:
+            return True
+        return outcome.target.name in self.status.waiting and outcome.duration_seconds >= CUT_OFF_SECONDS
 
     def _entries(self) -> Iterator[Mapping[str, Any]]:
         for status in self.status.statuses():
@@ -219,6 +284,8 @@ class Agent:
             waiting=self.status.waiting,
             experiments=current.experiments,
             budget=self._budget(),
+            began_at=self._diagnosis_history.began_at,
+            recent=self._diagnosis_history.recent,
         )
 
     def _whose(self) -> dict[str, Any]:

@@ -23,15 +23,17 @@ async def run(
     target: Target[Any],
     *,
     recorder: Recorder | None = None,
+    until: asyncio.Future[None] | None = None,
     wall_clock: Callable[[], float] = time.time,
 ) -> Outcome:
     """Probe a target once, within its timeout, and say what was found. Raises nothing but cancellation.
 
-    A caller that wants to see how far the run is hands it a fresh recorder.
+    A caller that wants to see how far the run is hands it a fresh recorder. One that may have to end it before its
+    deadline resolves `until`: what has not come by then has timed out.
     """
     recorder = recorder or Recorder()
     started_at, began = wall_clock(), time.perf_counter()
-    failure = await _observe(prober.probe(target, recorder), target, recorder)
+    failure = await _observe(prober.probe(target, recorder), target, recorder, until)
     if target.negative:
         failure = _turn_round(target, failure, recorder)
     redact_facts(recorder.facts, target, recorder.secrets)
@@ -45,18 +47,22 @@ async def run(
     )
 
 
-async def _observe(asking: Coroutine[Any, Any, None], target: Target[Any], recorder: Recorder) -> Failure | None:
+async def _observe(
+    asking: Coroutine[Any, Any, None], target: Target[Any], recorder: Recorder, until: asyncio.Future[None] | None
+) -> Failure | None:
     # A task of its own, since a deadline inside this one could not get past a clean-up that hangs.
     task = asyncio.create_task(asking)
     began = time.perf_counter()
+    waiting: set[asyncio.Future[None]] = {task} if until is None else {task, until}
     try:
-        await asyncio.wait({task}, timeout=target.timeout_seconds)
+        await asyncio.wait(waiting, timeout=target.timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
         in_time = task.done()
+        waited = time.perf_counter() - began
     finally:
         if not task.done():
             await _end({task})
     if not in_time:
-        return timed_out(target, recorder)
+        return timed_out(target, recorder, cut_off_after=waited if until is not None and until.done() else None)
     failure = _judge(task, target, recorder)
     took = time.perf_counter() - began
     # What a negative target answered or refused counts however late we saw it: a timeout would show its absence.

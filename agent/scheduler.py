@@ -31,6 +31,9 @@ GRACE = 0.5
 """How late a round may still begin, as a share of the interval. Later, it is skipped and counted: a backlog that was
 worked off in a bunch would put load on the target that nobody configured."""
 
+CUT_SECONDS = 0.6
+"""How long runs may take to end by themselves once they are asked to: the runner's grace, and a little more."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -99,18 +102,23 @@ class Timetable:
         self._round = math.ceil((self.due + self._interval / 2 - self._origin) / self._interval)
         self._round_at = self._place()
 
-    def ran(self, *, success: bool, now: float) -> int:
-        """Note that the run that was due has ended, and say how many rounds were skipped since the one before."""
+    def ran(self, *, success: bool, now: float, eager_seconds: float | None = None) -> int:
+        """Note that the run that was due has ended, and say how many rounds were skipped since the one before.
+
+        With `eager_seconds` a failure is followed by another run after that time, and uses up no confirmation.
+        """
         if self._on_grid:
             self._advance(1)
         skipped = self._skip(now)
         if success:
             self._confirmations_left = self._confirm_runs
-        elif self._confirmations_left > 0:
-            self._confirmations_left -= 1
-            confirm_at = max(self.due + self._confirm_interval, now)
+        elif eager_seconds is not None or self._confirmations_left > 0:
+            if eager_seconds is None:
+                self._confirmations_left -= 1
+            wait = self._confirm_interval if eager_seconds is None else eager_seconds
+            confirm_at = max(self.due + wait, now)
             # One that would come just before a round of the grid is left to that round.
-            if confirm_at <= self._round_at - self._confirm_interval / 2:
+            if confirm_at <= self._round_at - wait / 2:
                 self.due, self._on_grid = confirm_at, False
                 return skipped
         self.due, self._on_grid = max(self._round_at, now), True
@@ -143,7 +151,11 @@ class Scheduler:
         *,
         pod: str,
         concurrency: int,
+        eager_seconds: Callable[[Target[Any]], float | None] = lambda _: None,
     ) -> None:
+        """`eager_seconds` says how soon a target that failed is to be run again, where not at its own interval."""
+        self._eager_seconds = eager_seconds
+        self._timetables: dict[str, Timetable] = {}
         self._targets = tuple(targets)
         self._run = run
         self._ledger = ledger
@@ -158,38 +170,55 @@ class Scheduler:
         now = asyncio.get_running_loop().time()
         starts = spread(self._targets, self._pod)
         for target in self._targets:
-            timetable = Timetable(target, starts[target.name], now)
+            timetable = self._timetables[target.name] = Timetable(target, starts[target.name], now)
             task = asyncio.create_task(self._guard(target, timetable), name=f"target {target.name}")
             task.add_done_callback(self._ended)
             self._tasks[target.name] = task
 
     @property
     def ended(self) -> Sequence[str]:
-        """The targets that nobody runs any more. Empty unless netprobe has a defect, or has been stopped."""
-        return [name for name, task in self._tasks.items() if task.done()]
+        """The targets that nobody runs any more, though nobody has said so. Empty unless netprobe has a defect."""
+        return [] if self._stopping else [name for name, task in self._tasks.items() if task.done()]
 
-    async def stop(self, drain_seconds: float) -> Sequence[str]:
-        """Start nothing new, let the runs under way finish within this time, and cut the rest off.
+    async def stop(
+        self,
+        drain_seconds: float,
+        *,
+        last: Callable[[Target[Any], float], bool] = lambda _target, _seconds: False,
+        cut: Callable[[], None] | None = None,
+    ) -> Sequence[str]:
+        """Run once more whatever deserves it, let all runs under way finish within this time, and cut the rest off.
+
+        `last` says whether a target that would be due after so many seconds is run now, for the last time. `cut`, if
+        any, is called when the time is up: runs that end by themselves within CUT_SECONDS of that are not cancelled.
 
         Returns the names of the targets whose run was cut off. Being cancelled cuts them off at once.
         """
         self._stopping = True
-        for name, task in self._tasks.items():
-            if name not in self._running:
-                task.cancel()
+        now = asyncio.get_running_loop().time()
+        idle = [target for target in self._targets if target.name in self._tasks and target.name not in self._running]
         pending = {task for task in self._tasks.values() if not task.done()}
-        cut: list[str] = []
+        for target in idle:
+            self._tasks[target.name].cancel()
+            if last(target, max(0.0, self._timetables[target.name].due - now)):
+                task = self._tasks[target.name] = asyncio.create_task(self._last(target), name=f"last of {target.name}")
+                pending.add(task)
+        late: list[str] = []
         try:
             if pending:
                 await asyncio.wait(pending, timeout=drain_seconds)
+            late = [name for name, task in self._tasks.items() if not task.done()]
+            if late and cut is not None:
+                cut()
+                await asyncio.wait({self._tasks[name] for name in late}, timeout=CUT_SECONDS)
         finally:
             for name, task in self._tasks.items():
                 if not task.done():
-                    cut.append(name)
+                    late.append(name)
                     task.cancel()
             if pending:
                 await asyncio.wait(pending)
-        return cut
+        return list(dict.fromkeys(late))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not self._stopping:
@@ -220,7 +249,16 @@ class Scheduler:
                 outcome = await self._run(target)
             finally:
                 self._running.discard(target.name)
-        self._count(timetable.ran(success=outcome.success, now=loop.time()))
+        eager = self._eager_seconds(target)
+        self._count(timetable.ran(success=outcome.success, now=loop.time(), eager_seconds=eager))
+
+    async def _last(self, target: Target[Any]) -> None:
+        """Run a target out of its turn, now that none comes any more."""
+        async with self._slots:
+            try:
+                await self._run(target)
+            except Exception:  # noqa: BLE001 - one target's defect must not keep the others from ending
+                _log.error("target_run_raised", target=target.name, exc_info=True)
 
     def _failed(self, target: Target[Any], timetable: Timetable, event: str) -> None:
         _log.error(event, target=target.name, exc_info=True)

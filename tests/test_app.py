@@ -7,6 +7,7 @@ import dataclasses
 import gc
 import json
 import os
+import re
 import select
 import signal
 import ssl
@@ -378,14 +379,18 @@ async def test_trap_t18_what_is_in_flight_at_sigterm_is_finished(tmp_path: Path)
 
 
 async def test_trap_t18_the_drain_is_bounded(tmp_path: Path) -> None:
-    """A peer that never answers does not keep the pod from ending: after the drain its run is cut off."""
+    """A peer that never answers does not keep the pod from ending: its run is cut off, and what it found is kept."""
     async with Gate() as server, running(tmp_path, gated(server)) as agent:
         await asyncio.wait_for(server.asked.wait(), 60.0)
         agent.process.send_signal(signal.SIGTERM)
         assert (await agent.event("agent_stopping"))["drain_seconds"] == app.DRAIN_SECONDS
         assert await agent.ended() == 0
         assert (await agent.event("agent_stopped"))["cut_off"] == ["gate"]
-        assert not [event for event in agent.events if event["event"] == "target_probed"]
+        (probed,) = [event for event in agent.events if event["event"] == "target_probed"]
+    assert (probed["success"], probed["phase"], probed["reason"]) == (False, "request", "timeout")
+    within = float(re.findall(r"within ([0-9.]+)s, when netprobe had to end$", probed["detail"])[0])
+    assert app.DRAIN_SECONDS <= within < 50.0
+    assert probed["phases_seconds"]["request"] == pytest.approx(within, abs=0.2)
 
 
 async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:

@@ -45,9 +45,15 @@ def _cause(error: BaseException, phase: Phase, facts: Mapping[Fact, Any]) -> Cau
     return Cause(Reason.INTERNAL, f"netprobe failed: {type(error).__name__}: {error}")
 
 
-def timed_out(target: Target[Any], recorder: Recorder) -> Failure:
-    """The failure of a run that met its deadline: it belongs to the phase that consumed the time."""
-    detail = f"{awaited(target, recorder)} within {target.timeout_seconds:g}s"
+def timed_out(target: Target[Any], recorder: Recorder, *, cut_off_after: float | None = None) -> Failure:
+    """The failure of a run that met its deadline: it belongs to the phase that consumed the time.
+
+    So it does where the agent had to end before, `cut_off_after` so many seconds.
+    """
+    within = (
+        f"{target.timeout_seconds:g}s" if cut_off_after is None else f"{cut_off_after:.1f}s, when netprobe had to end"
+    )
+    detail = f"{awaited(target, recorder)} within {within}"
     return Failure(phase=recorder.current, reason=Reason.TIMEOUT, detail=_sentence(detail, target, recorder))
 
 
