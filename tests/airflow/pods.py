@@ -1,0 +1,66 @@
+"""What real Airflow makes of a pod template. Airflow's own interpreter runs this file, with nothing of netprobe in it.
+
+Reads a task and a list of cases as JSON from standard input, prints the pod of each as JSON, in their order, as the
+Kubernetes client would send it to the API server.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator  # type: ignore[import-not-found]
+from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator  # type: ignore[import-not-found]
+from kubernetes.client import ApiClient  # type: ignore[import-not-found]
+
+
+def executor_pod(task: dict[str, Any], template: str, override: dict[str, Any] | None, worker: list[str]) -> Any:
+    """As KubernetesExecutor does: template, task, `executor_config["pod_override"]`, `pod_mutation_hook`."""
+    return PodGenerator.construct_pod(
+        **task,
+        pod_id="etl-daily-load-x1y2z3",
+        kube_image="apache/airflow:of-the-configuration",
+        date=None,
+        args=worker,
+        pod_override_object=override and PodGenerator.deserialize_model_dict(override),
+        base_worker_pod=PodGenerator.deserialize_model_file(template),
+        namespace="airflow",
+        scheduler_job_id="7",
+        with_mutation_hook=True,
+    )
+
+
+def operator_pod(task: dict[str, Any], template: str, arguments: dict[str, Any]) -> Any:
+    """As KubernetesPodOperator does, with `pod_template_file`."""
+    described = {
+        key: PodGenerator.deserialize_model_dict({"spec": {"containers": value}}).spec.containers
+        if key == "init_containers"
+        else value
+        for key, value in arguments.items()
+    }
+    operator = KubernetesPodOperator(
+        task_id=task["task_id"], pod_template_file=template, namespace="airflow", in_cluster=True, **described
+    )
+    context = {"ti": SimpleNamespace(**task), "run_id": task["run_id"], "dag": SimpleNamespace()}
+    # What needs an API server is left out; labels and the hook are not.
+    return operator.build_pod_request_obj(context, dry_run=True)
+
+
+def main() -> None:
+    client = ApiClient()
+    given = json.load(sys.stdin)
+    task = given["task"]
+    pods = [
+        operator_pod(task, case["template"], case["operator"])
+        if "operator" in case
+        else executor_pod(task, case["template"], case.get("override"), case["worker"])
+        for case in given["cases"]
+    ]
+    # Importing Airflow may have printed something.
+    print("\n" + json.dumps([client.sanitize_for_serialization(pod) for pod in pods]))
+
+
+if __name__ == "__main__":
+    main()
