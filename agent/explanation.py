@@ -15,6 +15,8 @@ NARROWEST = 40
 _INDENT = 2
 _HEADING = 10
 """From the indent to the text behind a heading."""
+_PAST = 5
+"""Verdicts that are over, at most; the JSON form has more."""
 
 
 class Tone(Enum):
@@ -116,6 +118,10 @@ def _foot(document: Mapping[str, Any], width: int, wording: Wording) -> Iterator
     notes = []
     if document["waiting"] and document["since"] is not None:
         notes.append(f"No result yet: {', '.join(document['waiting'])}")
+    notes += [
+        f"Over: {past['cause']} of {', '.join(past['targets'])}, from {past['began_at']} to {past['ended_at']}"
+        for past in document.get("recent", ())[:_PAST]
+    ]
     experiments = document["experiments"]
     budget = document["budget"]
     if budget is None:

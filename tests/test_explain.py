@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -113,6 +114,31 @@ async def test_exit_code_1_and_the_verdict_first_where_something_is_wrong(tmp_pa
     assert re.match(rf"{verdict['cause']} \((high|medium|low) confidence\): ", heading)
     assert "  targets   broker" in done.lines
     assert f"  runbook   docs/runbook.md#{verdict['cause']}" in done.lines
+
+
+async def test_what_is_over_is_remembered(tmp_path: Path) -> None:
+    """Whoever comes when the fault has gone still learns what it was, and from when to when."""
+    port = refusing_port()
+    async with agent(tmp_path, f"127.0.0.1:{port}") as started:
+
+        async def shown() -> dict[str, Any]:
+            return dict(json.loads((await request(started.url + "/diagnosis")).body))
+
+        began_at = (await shown())["verdicts"][0]["began_at"]
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", port)
+        async with server:
+
+            async def over() -> bool:
+                return bool((await shown())["recent"])
+
+            await eventually(over, "a verdict that is over")
+            done = await explained(started.url)
+            (past,) = (await shown())["recent"]
+    assert (past["targets"], past["began_at"]) == (["broker"], began_at)
+    assert past["evidence"]
+    assert past["ended_at"] > began_at
+    assert done.lines[-1] == f"Over: {past['cause']} of broker, from {began_at} to {past['ended_at']}"
+    assert done.code == 0
 
 
 async def test_nothing_is_known_before_the_first_result(tmp_path: Path) -> None:

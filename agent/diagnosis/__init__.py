@@ -6,13 +6,14 @@ whose answers would tell its causes apart; agent.experiments asks them.
 
 from agent.diagnosis.rules import diagnose, diagnosing, plan, planning
 from agent.diagnosis.snapshot import History, Pod, Resolver, Snapshot
-from agent.diagnosis.verdict import Cause, Confidence, Diagnosis, Verdict
+from agent.diagnosis.verdict import Cause, Confidence, Diagnosis, Past, Verdict
 
 __all__ = [
     "Cause",
     "Confidence",
     "Diagnosis",
     "History",
+    "Past",
     "Pod",
     "Resolver",
     "Snapshot",

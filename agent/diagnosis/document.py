@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from agent.diagnosis.experiment import Experiment
-from agent.diagnosis.verdict import Diagnosis
+from agent.diagnosis.verdict import Diagnosis, Past, Verdict
 from agent.model import rfc3339
 
 VERSION = 1
@@ -22,15 +22,26 @@ def document(
     waiting: Iterable[str],
     experiments: Iterable[Experiment],
     budget: Mapping[str, int] | None,
+    began_at: Mapping[Verdict, float] | None = None,
+    recent: Iterable[Past] = (),
 ) -> dict[str, Any]:
     """What `/diagnosis` answers.
 
-    `since` is Unix time, None before the first result; `waiting` names the targets without one. Without a budget,
-    nothing is asked.
+    `since` and `began_at` are Unix time, `since` is None before the first result; `waiting` names the targets without
+    one. Without a budget, nothing is asked.
     """
+    began = began_at or {}
     return {
         "version": VERSION,
-        **diagnosis.as_dict(),
+        "healthy": diagnosis.healthy,
+        "verdicts": [
+            verdict.as_dict() | {"began_at": rfc3339(began[verdict]) if verdict in began else None}
+            for verdict in diagnosis.verdicts
+        ],
+        "recent": [
+            past.verdict.as_dict() | {"began_at": rfc3339(past.began_at), "ended_at": rfc3339(past.ended_at)}
+            for past in recent
+        ],
         "since": None if since is None else rfc3339(since),
         "held_seconds": None if held_seconds is None else round(held_seconds, 3),
         "waiting": list(waiting),

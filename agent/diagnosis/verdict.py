@@ -157,6 +157,16 @@ class Verdict:
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """A verdict that holds no more. Unix times."""
+
+    verdict: Verdict
+    """As it was when it was surest."""
+    began_at: float
+    ended_at: float
+
+
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
     """Every verdict that holds together; none where all is well. A target is explained by at most one of them."""
