@@ -16,6 +16,7 @@ from typing import Any, Self
 import structlog
 
 from agent import __version__, logs, termination
+from agent.airflow import task_container
 from agent.airflow.discovery.complete import complete
 from agent.airflow.identity import POD_UID_VARIABLE, Place, Task, read_place, read_task
 from agent.airflow.tasks import Tasks
@@ -336,10 +337,13 @@ def _experimenter(options: DiagnosisOptions, probers: Mapping[str, Prober]) -> E
     return Experimenter(probers, budget)
 
 
-async def run(config: Config, *, problems: Sequence[Problem] = (), fail_open: bool = False) -> int:
+async def run(
+    config: Config, *, problems: Sequence[Problem] = (), fail_open: bool = False, end_with_task: bool = False
+) -> int:
     """Run the agent until SIGTERM or SIGINT, or until somebody in the pod asks it to end, and return the exit code.
 
-    One that fails open works without a server where it cannot listen.
+    One that fails open works without a server where it cannot listen. One that ends with the task ends by itself once
+    the task's container has ended.
     """
     logs.configure(config.log)
     task, place = read_task(os.environ), read_place(os.environ)
@@ -358,12 +362,20 @@ async def run(config: Config, *, problems: Sequence[Problem] = (), fail_open: bo
         # What exists by now stays for good; the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
+        watching = asyncio.create_task(_leave_with_task(agent), name="task container") if end_with_task else None
         await first_of(shutdown.requested, agent.leave)
+        if watching is not None:
+            watching.cancel()
         shutdown.requested.set()  # from here on a signal is the second one
         await unless(shutdown.forced, agent.aclose())
         if shutdown.forced.is_set():
             _log.warning("agent_forced")
     return FINE
+
+
+async def _leave_with_task(agent: Agent) -> None:
+    await task_container.ended(task_container.TaskContainer())
+    agent.leave.set()
 
 
 def _with_discovered(config: Config) -> Config:

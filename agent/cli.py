@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from agent.config import Config, Problem
 
 CONFIG_VARIABLE = "NETPROBE_CONFIG"
-FAIL_OPEN = "--fail-open"
+FAIL_OPEN, END_WITH_TASK = "--fail-open", "--end-with-task"
 AGENT_URL = "http://localhost:9733"
 """The agent of this pod: containers of a pod share their loopback."""
 
@@ -62,7 +62,7 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
         if end.code == FINE or given[:1] != ["run"] or FAIL_OPEN not in given:
             raise
     # It has been said what is wrong with the rest.
-    return parser.parse_args(["run", FAIL_OPEN])
+    return parser.parse_args(["run", FAIL_OPEN, *({END_WITH_TASK} & {*given})])
 
 
 def _replace_closed_streams() -> None:
@@ -97,6 +97,8 @@ def _parser() -> argparse.ArgumentParser:
         "work without a configuration, or with one that cannot be used, with what the environment names; never give up"
     )
     run.add_argument(FAIL_OPEN, action="store_true", help=about)
+    about = "end once the task's container has ended: for an ordinary container of a pod with shareProcessNamespace"
+    run.add_argument(END_WITH_TASK, action="store_true", help=about)
 
     check = command("check", _check, "probe everything once, now")
     check.add_argument("urls", nargs="*", metavar="URL", help=_URLS_HELP)
@@ -220,6 +222,10 @@ def _run_whatever_happens(arguments: argparse.Namespace) -> int:
     try:
         return _run_agent(arguments)
     except Exception as error:  # noqa: BLE001 - there is nobody to tell but whoever reads the log
+        if arguments.end_with_task:
+            # An ordinary container keeps its pod from ending, and nobody waits for it to start.
+            _say(f"netprobe: internal error: {type(error).__name__} ({_origin(error)})")
+            return FINE
         from agent import last_resort  # noqa: PLC0415
 
         host, port = ("0.0.0.0", 9733) if arguments.listen is None else (arguments.listen.host, arguments.listen.port)  # noqa: S104 - the kubelet comes from outside the pod
@@ -243,7 +249,9 @@ def _run_agent(arguments: argparse.Namespace) -> int:
             config = dataclasses.replace(config, server=dataclasses.replace(config.server, listen=arguments.listen))
         from agent.app import run  # noqa: PLC0415 - after the configuration, whose problems need no server
 
-        return asyncio.run(run(config, problems=problems, fail_open=arguments.fail_open))
+        return asyncio.run(
+            run(config, problems=problems, fail_open=arguments.fail_open, end_with_task=arguments.end_with_task)
+        )
     except BaseException:
         signal.signal(signal.SIGTERM, before)
         raise
