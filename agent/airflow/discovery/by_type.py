@@ -47,6 +47,7 @@ USUAL: Mapping[str, Usual] = MappingProxyType(
         "hive_metastore": Usual(TCP, 9083),
         "hiveserver2": Usual(TCP, 10000),
         "http": Usual(HTTP, 80),
+        "https": Usual(HTTPS, 443),
         "imap": Usual(TCP, 993),
         "impala": Usual(TCP, 21050),
         "influxdb": Usual(HTTP, 8086),
@@ -103,7 +104,7 @@ USUAL: Mapping[str, Usual] = MappingProxyType(
 
 _NOWHERE: Mapping[str, str] = MappingProxyType(
     {
-        "": "it names no type",
+        "": "it names no type: its scheme, if it has one, holds other characters than letters, digits, +, - and .",
         "fs": "it is a path of its container",
         "package_index": "packages are installed before a task runs",
         "sqlite": "it is a file of its container",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from urllib.parse import parse_qs, unquote
 
 from agent.airflow.discovery.endpoint import SCHEMES, Endpoint, Login, endpoint, split, with_login
-from agent.airflow.discovery.parts import VALUE_LIMIT, Unreadable
+from agent.airflow.discovery.parts import STRAY_AT, VALUE_LIMIT, Unreadable
 from agent.model import Secret
 
 _FORM = re.compile(
@@ -51,6 +51,9 @@ def _read_one(url: str, *, keep_password: bool) -> Iterator[Endpoint]:
     match = _FORM.fullmatch(url)
     if match is None:
         raise Unreadable("it is no URL")
+    if "@" in f"{match['where']}{match['database']}{match['query']}":
+        # What SQLAlchemy takes for the host may be a piece of a password.
+        raise Unreadable(STRAY_AT)
     scheme = match["scheme"].lower()
     scheme = scheme.removeprefix("db+").removeprefix("sqla+").removeprefix("cache+").partition("+")[0]
     if scheme in _NO_NETWORK:
@@ -68,12 +71,9 @@ def _read_one(url: str, *, keep_password: bool) -> Iterator[Endpoint]:
         password=Secret(unquote(match["password"])) if keep_password and match["password"] else None,
         parameters=tuple((name, query[name][0]) for name in _LIBPQ if query.get(name)),
     )
-    if "@" in login.database:
-        raise Unreadable("an @ stands behind its host: perhaps a character of the password is not percent-encoded")
     for host in hosts:
         for item in re.split(r"[,;]", host):
-            # As in Celery's `sentinel://a:26379;sentinel://b:26379`, each may have a scheme and a user of its own.
-            name, port = split(unquote(item.rpartition("://")[2].rpartition("@")[2]))
+            name, port = split(unquote(item))
             if name.startswith("/"):
                 raise Unreadable("it is a socket of its container, not a place on the network")
             if not (port or usual):

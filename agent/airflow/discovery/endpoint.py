@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import quote
 
-from agent.airflow.discovery.parts import Unreadable
+from agent.airflow.discovery.parts import STRAY_AT, Unreadable
 from agent.keys import valid_host
 from agent.model import Secret
 
@@ -149,6 +149,8 @@ def listed(text: str, *, ask: Ask, port: int | None = None, usual: int | None = 
     items = [item.strip() for item in re.split(r"[,;]", body) if item.strip()]
     if not items:
         raise Unreadable("it names no host")
+    if any("@" in item for item in items[1:]):
+        raise Unreadable(STRAY_AT)
     if len(items) > HOSTS_LIMIT:
         raise Unreadable(f"it names more than {HOSTS_LIMIT} hosts")
     for item in items:

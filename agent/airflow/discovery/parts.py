@@ -1,7 +1,7 @@
 """The value of an `AIRFLOW_CONN_*` variable, read as Airflow reads it.
 
-The rules are those of `airflow.models.Connection` (2.11.2 and 3.3.2, which agree): JSON where the stripped value begins
-with a brace, else a URI. What Airflow refuses is refused here. Nothing quotes the value: any part of it may be a
+The rules are those of `airflow.models.Connection` (2.11.2) and `airflow.sdk.Connection` (3.3.2), which agree but for what
+JSON may hold under `uri`: JSON where the stripped value begins with a brace, else a URI. What Airflow refuses is refused here. Nothing quotes the value: any part of it may be a
 password, least of all where it is malformed.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -44,6 +45,8 @@ _PLACES = frozenset(
     }
 )
 """All that is kept of `extra`. The rest may hold secrets, and names no endpoint."""
+
+STRAY_AT = "an @ stands behind its host: it is written as %40, as every such character of a user and password is"
 
 _KEYS = frozenset({"conn_type", "description", "host", "login", "password", "schema", "port", "extra", "uri"})
 _EXTRA_KEY = "__extra__"
@@ -133,8 +136,10 @@ def _from_uri(uri: str, *, keep_password: bool) -> Parts:
         port = parts.port
     except ValueError:
         raise Unreadable("its host or port is malformed: perhaps a character is not percent-encoded") from None
-    if "@" not in parts.netloc and ":" in parts.netloc and "@" in parts.path:
-        raise Unreadable("an @ stands behind its host: perhaps a character of the password is not percent-encoded")
+    # Airflow takes it as it stands; here what it takes for the host may be a piece of a password.
+    behind = (parts.path, parts.query, parts.fragment) if set("@:") & set(parts.netloc) else (parts.path,)
+    if any("@" in text for text in behind):
+        raise Unreadable(STRAY_AT)
     protocol = parts.scheme if schemes == 2 else ""  # noqa: PLR2004 - see above
     host = _host(parts)
     return Parts(
@@ -176,14 +181,10 @@ def _places_of_query(query: str) -> Mapping[str, Any]:
 def _places(extra: object) -> Mapping[str, Any]:
     """The keys of `extra` that may lead to an endpoint; `extra__TYPE__key`, as Airflow before 2.3 had it, is `key`."""
     if isinstance(extra, str):
-        if not extra:
-            return {}
-        try:
+        with suppress(ValueError):
             extra = json.loads(extra)
-        except ValueError:
-            raise Unreadable("Airflow refuses it: its extra is no JSON") from None
     if not isinstance(extra, dict):
-        raise Unreadable("Airflow refuses it: its extra is no JSON object")
+        return {}  # hooks find nothing in it either
     found: dict[str, Any] = {}
     for name, value in extra.items():
         plain = name.split("__", 2)[2] if name.startswith("extra__") and name.count("__") > 1 else name
