@@ -6,13 +6,11 @@ Each command imports what it needs when it runs: `netprobe --version` loads no H
 from __future__ import annotations
 
 import argparse
-import asyncio
-import dataclasses
-import json
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -193,8 +191,13 @@ def _load_or_default(arguments: argparse.Namespace) -> tuple[Config, Sequence[Pr
     """Load the configuration that --config or the environment names, or have one that needs none. Raises nothing."""
     from agent.config import load_or_default  # noqa: PLC0415
 
+    return load_or_default(_config_path(arguments), os.environ)
+
+
+def _config_path(arguments: argparse.Namespace) -> Path | None:
     named = os.environ.get(CONFIG_VARIABLE)
-    return load_or_default(arguments.config or (Path(named) if named else None), os.environ)
+    path: Path | None = arguments.config
+    return path or (Path(named) if named else None)
 
 
 def _with_problems(command: Any) -> Any:
@@ -228,8 +231,7 @@ def _run_whatever_happens(arguments: argparse.Namespace) -> int:
             return FINE
         from agent import last_resort  # noqa: PLC0415
 
-        host, port = ("0.0.0.0", 9733) if arguments.listen is None else (arguments.listen.host, arguments.listen.port)  # noqa: S104 - the kubelet comes from outside the pod
-        last_resort.serve(host, port, f"{type(error).__name__} ({_origin(error)})")
+        last_resort.serve(*_where_to_listen(arguments), f"{type(error).__name__} ({_origin(error)})")
         return FINE
 
 
@@ -243,18 +245,39 @@ def _run_agent(arguments: argparse.Namespace) -> int:
     # grace period. Nothing has begun yet that would have to be ended.
     before = signal.signal(signal.SIGTERM, lambda *_: os._exit(FINE))
     try:
-        lean_imports()
-        config, problems = _load_or_default(arguments) if arguments.fail_open else (_load(arguments), ())
-        if arguments.listen is not None:
-            config = dataclasses.replace(config, server=dataclasses.replace(config.server, listen=arguments.listen))
-        from agent.app import run  # noqa: PLC0415 - after the configuration, whose problems need no server
+        with _answering_early(arguments):
+            import asyncio  # noqa: PLC0415
+            import dataclasses  # noqa: PLC0415
 
+            lean_imports()
+            config, problems = _load_or_default(arguments) if arguments.fail_open else (_load(arguments), ())
+            if arguments.listen is not None:
+                config = dataclasses.replace(config, server=dataclasses.replace(config.server, listen=arguments.listen))
+            from agent.app import run  # noqa: PLC0415 - after the configuration, whose problems need no server
         return asyncio.run(
             run(config, problems=problems, fail_open=arguments.fail_open, end_with_task=arguments.end_with_task)
         )
     except BaseException:
         signal.signal(signal.SIGTERM, before)
         raise
+
+
+def _answering_early(arguments: argparse.Namespace) -> AbstractContextManager[None]:
+    """Let a start-up probe pass while the agent is being loaded, where it is certain that there is no start gate."""
+    if not arguments.fail_open or arguments.end_with_task:
+        return nullcontext()
+    from agent import early  # noqa: PLC0415
+
+    if early.undecided(_config_path(arguments)):
+        return nullcontext()
+    return early.answering(*_where_to_listen(arguments))
+
+
+def _where_to_listen(arguments: argparse.Namespace) -> tuple[str, int]:
+    """What --listen says, or the default."""
+    if arguments.listen is None:
+        return "0.0.0.0", 9733  # noqa: S104 - the kubelet comes from outside the pod
+    return arguments.listen.host, arguments.listen.port
 
 
 @_with_problems
@@ -268,6 +291,8 @@ def _check(arguments: argparse.Namespace) -> int:
 
         config, _ = complete(config, os.environ)
     targets = (*(config.targets if config else ()), *targets_from_urls(arguments.urls))
+    import asyncio  # noqa: PLC0415
+
     from agent.check import Output, check  # noqa: PLC0415
 
     output = Output(arguments.output)
@@ -319,6 +344,8 @@ def _config_show(arguments: argparse.Namespace) -> int:
 
 
 def _config_schema(_: argparse.Namespace) -> int:
+    import json  # noqa: PLC0415
+
     from agent.config import json_schema  # noqa: PLC0415
 
     _print(json.dumps(json_schema(), indent=2))
