@@ -1,0 +1,90 @@
+"""What `kubectl apply -k` would send is what a cluster takes, and what netprobe reads."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.deploy.manifests import DEPLOY, Manifest, check, kustomized
+from tests.lab.command import COMMAND, environment
+
+KUSTOMIZE = DEPLOY / "kustomize"
+OVERLAYS = sorted(path.name for path in (KUSTOMIZE / "overlays").iterdir())
+BYTES_OF_A_CONFIG_MAP = 1 << 20
+"""Kubernetes takes no larger one."""
+
+
+def of(overlay: str) -> list[Manifest]:
+    return kustomized(KUSTOMIZE / "overlays" / overlay)
+
+
+def config_map(overlay: str, name: str) -> Manifest:
+    (found,) = [made for made in of(overlay) if (made["kind"], made["metadata"]["name"]) == ("ConfigMap", name)]
+    return found
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_kubernetes_takes_what_an_overlay_makes(overlay: str) -> None:
+    """The PodMonitor aside, whose schema Kubernetes does not have: test_monitoring.py looks at it."""
+    made = of(overlay)
+
+    # Who pushes is not scraped as well: both would count the same things.
+    monitors = [] if overlay == "remote-write" else ["PodMonitor"]
+    assert [manifest["kind"] for manifest in made] == ["ConfigMap"] * 3 + monitors
+    for manifest in made:
+        assert manifest["metadata"]["namespace"] == "airflow"
+        assert manifest["metadata"]["labels"]["app.kubernetes.io/name"] == "netprobe"
+        if manifest["kind"] != "PodMonitor":
+            check(manifest)
+            assert sum(map(len, map(str.encode, manifest["data"].values()))) < BYTES_OF_A_CONFIG_MAP
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_netprobe_takes_the_configuration(overlay: str, tmp_path: Path) -> None:
+    """As the sidecar finds it: a directory with the files of the ConfigMap."""
+    for name, text in config_map(overlay, "netprobe")["data"].items():
+        (tmp_path / name).write_text(text, "utf-8")
+    command = [*COMMAND, "config", "validate", "--config", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
+
+    assert done.returncode == 0, done.stderr
+
+
+MODES = {"native": "pod-templates", "legacy": "pod-templates/legacy", "remote-write": "pod-templates"}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_overlay_has_the_templates_of_its_mode(overlay: str) -> None:
+    templates = config_map(overlay, "netprobe-pod-templates")["data"]
+
+    assert templates == {
+        name: (DEPLOY / MODES[overlay] / name).read_text("utf-8") for name in ("airflow-2.yaml", "airflow-3.yaml")
+    }
+    kinds = {"native": "initContainers", "legacy": "containers", "remote-write": "initContainers"}
+    for text in templates.values():
+        assert "netprobe" in [container["name"] for container in yaml.safe_load(text)["spec"][kinds[overlay]]]
+
+
+def test_the_policies_are_there_for_who_asks_for_them(tmp_path: Path) -> None:
+    """And for nobody else: the first policy that selects a pod shuts what is not in it."""
+    (tmp_path / "kustomization.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "namespace": "airflow",
+                "resources": [os.path.relpath(KUSTOMIZE / "overlays/native", tmp_path)],
+                "components": [os.path.relpath(KUSTOMIZE / "components/network-policy", tmp_path)],
+            }
+        )
+    )
+    policies = [manifest for manifest in kustomized(tmp_path) if manifest["kind"] == "NetworkPolicy"]
+
+    assert len(policies) == 3
+    for policy in policies:
+        assert policy["metadata"]["namespace"] == "airflow"
+        check(policy)
+    for overlay in OVERLAYS:
+        assert "NetworkPolicy" not in [manifest["kind"] for manifest in of(overlay)]
