@@ -52,24 +52,29 @@ class PeriodicPusher:
         self._task: asyncio.Task[None] | None = None
         self._waiting: deque[Parcel] = deque()
         """What is left of one state; the first may have been sent already."""
+        self._owed = 0
+        """Samples of the state that was made last which nobody has taken or refused."""
         self._doubtful_since: float | None = None
+        self._not_before = 0.0
+        """When the receiver wants to be asked again, as the loop's time. The last push does not wait for it in vain."""
         self._trouble: tuple[Phase, Reason, str] | None = None
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name=f"push {self._name}")
 
     async def aclose(self, within_seconds: float) -> None:
-        if self._task is None:
+        task, self._task = self._task, None
+        if task is None:
             return
         loop = asyncio.get_running_loop()
         until = loop.time() + within_seconds
         self._closing.set()
         try:
             # A request under way is worth more finished than cut off, but the last one counts.
-            await asyncio.wait({self._task}, timeout=within_seconds / 2)
+            await asyncio.wait({task}, timeout=within_seconds / 2)
         finally:
-            self._task.cancel()
-        await asyncio.wait({self._task}, timeout=max(0.0, until - loop.time()))
+            task.cancel()
+        await asyncio.wait({task}, timeout=max(0.0, until - loop.time()))
         try:
             async with asyncio.timeout_at(until):
                 await self._push(until, last=True)
@@ -82,7 +87,7 @@ class PeriodicPusher:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         due = loop.time() + self._first_seconds
-        while not await self._closed_within(due - loop.time()):
+        while not await self._closed_within(max(due, self._not_before) - loop.time()):
             try:
                 await self._push(due + self._interval, last=False)
             except Exception:  # noqa: BLE001 - nor end all pushes to come
@@ -101,13 +106,14 @@ class PeriodicPusher:
     async def _push(self, until: float, *, last: bool) -> None:
         """Send what is in doubt and then what the metrics are now, as often as it takes, until a time of the loop."""
         loop = asyncio.get_running_loop()
-        composed = False
+        composed = refused = False
         tries = 0
         while True:
             if not self._waiting:
                 if composed:
                     return
                 self._waiting.extend(await self._contents.compose(last=last))
+                self._owed = sum(parcel.samples for parcel in self._waiting)
                 composed = True
                 continue
             parcel = self._waiting[0]
@@ -115,11 +121,13 @@ class PeriodicPusher:
             if receipt.verdict in {Verdict.TAKEN, Verdict.REFUSED, Verdict.TURNED_AWAY}:
                 self._settle(parcel, receipt)
                 # Without what is too old, the latest values are taken by the same receiver.
-                composed = composed and not (receipt.verdict is Verdict.REFUSED and parcel.begins)
+                if receipt.verdict is Verdict.REFUSED and parcel.begins and not refused:
+                    composed, refused = False, True
                 continue
             tries += 1
             composed = composed and bool(self._waiting)
             pause = _pause(tries, receipt.retry_after_seconds)
+            self._not_before = loop.time() + pause
             if loop.time() + pause >= until or (not last and await self._closed_within(pause)):
                 return
             if last:
@@ -148,6 +156,7 @@ class PeriodicPusher:
 
     def _settle(self, parcel: Parcel, receipt: Receipt) -> None:
         self._waiting.popleft()
+        self._owed -= parcel.samples
         if receipt.verdict is Verdict.TAKEN:
             self._pushes.taken += parcel.samples
             self._pushes.last_success_at = time.time()
@@ -158,13 +167,12 @@ class PeriodicPusher:
             parcel.refused()
 
     def _give_up(self, why: str) -> None:
-        if not self._waiting:
-            return
-        samples = sum(parcel.samples for parcel in self._waiting)
-        self._pushes.dropped += samples
         self._waiting.clear()
         self._doubtful_since = None
-        _log.warning("push_given_up", sink=self._name, receiver=self._address, samples=samples, why=why)
+        if self._owed:
+            self._pushes.dropped += self._owed
+            _log.warning("push_given_up", sink=self._name, receiver=self._address, samples=self._owed, why=why)
+            self._owed = 0
 
     def _note(self, receipt: Receipt) -> None:
         failure = receipt.failure
