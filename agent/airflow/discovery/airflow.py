@@ -80,13 +80,12 @@ def _execution_api(known: Settings) -> Iterator[Found | Skipped]:
 
 
 def _health(url: str) -> Iterator[Endpoint]:
-    for endpoint in listed(url, ask=Ask.HTTP):
-        _, _, path = url.partition("://")[2].partition("/")
-        # Credentials have no place in a path: what follows a question mark is left out.
-        path = re.split(r"[?#]", path, maxsplit=1)[0].strip("/")
-        if not re.fullmatch(r"[A-Za-z0-9._~/-]*", path):
-            raise Unreadable("its path holds characters that are not expected there")
-        yield replace(endpoint, path=f"/{path}/health" if path else "/health")
+    endpoint, *more = listed(url, ask=Ask.HTTP)
+    _, scheme, rest = url.partition("://")
+    path = re.split(r"[?#]", rest if scheme else url, maxsplit=1)[0].partition("/")[2].strip("/")
+    if more or not re.fullmatch(r"[A-Za-z0-9._~/-]*", path):
+        raise Unreadable("it is no URL of one server and a plain path")
+    yield replace(endpoint, path=f"/{path}/health" if path else "/health")
 
 
 def _metadata_db(known: Settings, options: DiscoverOptions) -> Iterator[Found | Skipped]:

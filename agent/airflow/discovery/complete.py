@@ -91,8 +91,8 @@ class _Choosing:
     def __init__(self, config: Config, options: DiscoverOptions) -> None:
         self._options = options
         self._read = TargetReader(config.defaults)
-        self._allow = [_pattern(text) for text in options.allow]
-        self._deny = [_pattern(text) for text in options.deny]
+        self._allow = {text: re.compile(translate(text.lower())) for text in options.allow}
+        self._deny = {text: re.compile(translate(text.lower())) for text in options.deny}
         self._names = {target.name for target in config.targets}
         self._given = frozenset(self._names)
         self._places: dict[tuple[str, int], str] = {}
@@ -137,11 +137,10 @@ class _Choosing:
         if where in self._places:
             return f"the target {self._places[where]} has its host and port"
         texts = (item.name, item.endpoint.host)
-        for pattern in self._deny:
-            if any(pattern.fullmatch(text.lower()) for text in texts):
-                return "discover.deny"
-        if self._allow and not any(p.fullmatch(text.lower()) for p in self._allow for text in texts):
-            return "discover.allow"
+        if denied := _matching(self._deny, texts):
+            return f"the pattern {denied} of discover.deny matches"
+        if self._allow and not _matching(self._allow, texts):
+            return f"no pattern of discover.allow matches {' or '.join(texts)}"
         if len(self._targets) >= self._options.limit:
             return f"discover.limit: {self._options.limit} targets have been found before it"
         return None
@@ -172,5 +171,7 @@ class _Choosing:
             self._left_out += 1
 
 
-def _pattern(text: str) -> re.Pattern[str]:
-    return re.compile(translate(text.lower()))
+def _matching(patterns: Mapping[str, re.Pattern[str]], texts: Iterable[str]) -> str:
+    """The first pattern that matches one of the texts as a whole; empty where none does."""
+    lower = [text.lower() for text in texts]
+    return next((name for name, pattern in patterns.items() if any(map(pattern.fullmatch, lower))), "")

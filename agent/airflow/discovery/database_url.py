@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import parse_qs, unquote
 
-from agent.airflow.discovery.endpoint import SCHEMES, Endpoint, Login, endpoint, split, with_login
+from agent.airflow.discovery.endpoint import HOSTS_LIMIT, SCHEMES, Endpoint, Login, endpoint, split, with_login
 from agent.airflow.discovery.parts import STRAY_AT, VALUE_LIMIT, Unreadable
 from agent.model import Secret
 
@@ -71,11 +71,13 @@ def _read_one(url: str, *, keep_password: bool) -> Iterator[Endpoint]:
         password=Secret(unquote(match["password"])) if keep_password and match["password"] else None,
         parameters=tuple((name, query[name][0]) for name in _LIBPQ if query.get(name)),
     )
-    for host in hosts:
-        for item in re.split(r"[,;]", host):
-            name, port = split(unquote(item))
-            if name.startswith("/"):
-                raise Unreadable("it is a socket of its container, not a place on the network")
-            if not (port or usual):
-                raise Unreadable("it names no port, and none is usual for its scheme")
-            yield with_login(endpoint(ask, name, port or usual or 0), login)
+    items = [item for host in hosts for item in re.split(r"[,;]", host)]
+    if len(items) > HOSTS_LIMIT:
+        raise Unreadable(f"it names more than {HOSTS_LIMIT} hosts")
+    for item in items:
+        name, port = split(unquote(item))
+        if name.startswith("/"):
+            raise Unreadable("it is a socket of its container, not a place on the network")
+        if not (port or usual):
+            raise Unreadable("it names no port, and none is usual for its scheme")
+        yield with_login(endpoint(ask, name, port or usual or 0), login)
