@@ -238,7 +238,7 @@ def test_an_api_server_may_have_an_ipv6_address(tmp_path: Path) -> None:
     assert in_cluster(tmp_path, environ)["kubernetes-api"].address == "[fd00::1]:6443"
 
 
-@pytest.mark.parametrize("port", ["", "0", "tcp://10.0.0.1:443", "99999", "١"])
+@pytest.mark.parametrize("port", ["", "0", "tcp://10.0.0.1:443", "99999", "\u0661"])
 def test_an_api_server_without_a_port_is_none(tmp_path: Path, port: str) -> None:
     """`99999` and digits of other scripts are no ports."""
     assert list(in_cluster(tmp_path, {**CLUSTER, "KUBERNETES_SERVICE_PORT": port})) == ["nameservers"]

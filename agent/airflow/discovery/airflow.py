@@ -69,7 +69,7 @@ def _execution_api(known: Settings) -> Iterator[Found | Skipped]:
             return
     ca_file = Path(known.text("api", "ssl_cert") or "/nonexistent")
     for item in _of_setting(setting, "execution-api", Role.EXECUTION_API, _health):
-        if isinstance(item, Found) and item.endpoint.ask in {Ask.HTTP, Ask.HTTPS}:
+        if isinstance(item, Found):
             # It answers without a token, and asks neither the database nor anything else (Airflow 3.0 to 3.3).
             keys = {**item.endpoint.keys(), "method": "GET", "expect": {"status": ["2xx"]}}
             if ca_file.is_file():
@@ -83,7 +83,7 @@ def _health(url: str) -> Iterator[Endpoint]:
     endpoint, *more = listed(url, ask=Ask.HTTP)
     _, scheme, rest = url.partition("://")
     path = re.split(r"[?#]", rest if scheme else url, maxsplit=1)[0].partition("/")[2].strip("/")
-    if more or not re.fullmatch(r"[A-Za-z0-9._~/-]*", path):
+    if more or endpoint.ask not in {Ask.HTTP, Ask.HTTPS} or not re.fullmatch(r"[A-Za-z0-9._~/-]*", path):
         raise Unreadable("it is no URL of one server and a plain path")
     yield replace(endpoint, path=f"/{path}/health" if path else "/health")
 

@@ -166,10 +166,10 @@ def _one(text: str, scheme: str, ask: Ask, port: int | None, usual: int | None) 
         if plain not in SCHEMES:
             raise Unreadable("its host is a URL of an unknown scheme")
         ask, usual = SCHEMES[plain]
-    authority = re.split(r"[/?#\\]", text, maxsplit=1)[0]
-    if "@" in authority:
-        authority = authority.rpartition("@")[2]
-    host, own_port = split(authority)
+    authority, *behind = re.split(r"[/?#\\]", text, maxsplit=1)
+    if behind and "@" in behind[0]:
+        raise Unreadable(STRAY_AT)
+    host, own_port = split(authority.rpartition("@")[2])
     final = own_port or port or usual or DEFAULT_PORTS.get(ask)
     if final is None:
         raise Unreadable("it names no port, and none is usual for its type")

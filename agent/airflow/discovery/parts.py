@@ -1,8 +1,8 @@
 """The value of an `AIRFLOW_CONN_*` variable, read as Airflow reads it.
 
-The rules are those of `airflow.models.Connection` (2.11.2) and `airflow.sdk.Connection` (3.3.2), which agree but for what
-JSON may hold under `uri`: JSON where the stripped value begins with a brace, else a URI. What Airflow refuses is refused here. Nothing quotes the value: any part of it may be a
-password, least of all where it is malformed.
+The rules are those of `airflow.models.Connection` (2.11.2) and `airflow.sdk.Connection` (3.3.2), which agree but for
+what JSON may hold under `uri`: JSON where the stripped value begins with a brace, else a URI. What Airflow refuses is
+refused here. Nothing quotes the value: any part of it may be a password, above all where it is malformed.
 """
 
 from __future__ import annotations
