@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -25,7 +26,8 @@ class Receiver:
         """`{port}` in the command is its port. With `tls`, an authority to trust, it speaks TLS."""
         self._command = command
         self._context = ssl.create_default_context(cafile=tls) if tls else None
-        self._auth = aiohttp.BasicAuth(*auth) if auth else None
+        credentials = base64.b64encode(":".join(auth).encode()).decode() if auth else ""
+        self._headers = {"Authorization": f"Basic {credentials}"} if auth else {}
         self._process: asyncio.subprocess.Process | None = None
         self.port = 0
 
@@ -79,7 +81,7 @@ class Receiver:
 
     async def _get(self, path: str, parameters: Mapping[str, str] | None = None) -> tuple[int, str, Any]:
         async with (
-            aiohttp.ClientSession(auth=self._auth, trust_env=False) as session,
+            aiohttp.ClientSession(headers=self._headers, trust_env=False) as session,
             session.get(self.url + path, params=parameters, ssl=self._context or True) as answer,
         ):
             text = await answer.text()
