@@ -56,7 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--config-map",
         default="netprobe",
         metavar="NAME",
-        help="its configuration, if there is one (default: netprobe)",
+        help="the ConfigMap with its configuration, and the Secret with what that refers to, where there is one "
+        "(default: netprobe, for both)",
     )
     add("--requests", metavar="cpu=10m,memory=64Mi", help="what it asks for (this is the default)")
     add("--limits", metavar="cpu=100m,memory=64Mi", help="what it may use (this is the default)")

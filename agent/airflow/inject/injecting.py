@@ -75,8 +75,7 @@ class Injector:
             if ours is not None:
                 Splice(source, place.document, place.home, edits, ours.note).take_out(ours.items, ours.keys)
                 changed.append(place)
-                data = taken_out(place.data, _paths(place), ours.note, ours.keys)
-                _set(expected, source, place, data)
+                _set(expected, source, place, taken_out(place.data, _paths(place), ours.keys))
         if not changed:
             return source
         result = self._reread(source, edits.applied())

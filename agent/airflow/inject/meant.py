@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from agent.airflow.inject.sidecar import CONTAINER, VOLUME
-from agent.airflow.inject.splice import Addition, Note, Path
+from agent.airflow.inject.splice import Addition, Path
 
 
 def added(home: Any, additions: Sequence[Addition]) -> Any:
@@ -28,18 +28,13 @@ def added(home: Any, additions: Sequence[Addition]) -> Any:
     return result
 
 
-def taken_out(home: Any, lists: Iterable[Path], note: Note, keys: Iterable[str]) -> Any:
-    """A mapping without a sidecar."""
-    result = copy.deepcopy(home)
+def taken_out(home: Any, lists: Iterable[Path], keys: Iterable[str]) -> Any:
+    """A mapping without a sidecar. What its lists come back to is for the text to say: see `without_nothing`."""
+    result = {key: value for key, value in copy.deepcopy(home).items() if key not in keys}
     for path in lists:
         place = _at(result, path[:-1])
         if isinstance(place, dict) and isinstance(place.get(path[-1]), list):
             place[path[-1]] = [item for item in place[path[-1]] if not _is_ours(item)]
-    for name in sorted(note.new, key=len, reverse=True):
-        *parents, last = name.split("/")
-        place = _at(result, parents)
-        if isinstance(place, dict) and last in place and (name in keys or place[last] in ([], {})):
-            del place[last]
     return result
 
 
@@ -51,7 +46,7 @@ def without_nothing(home: Any, lists: Iterable[Path]) -> Any:
             place = _at(result, path[: length - 1])
             if isinstance(place, dict) and place.get(path[length - 1], 0) in (None, [], {}):
                 del place[path[length - 1]]
-    return result
+    return result or None
 
 
 def _is_ours(item: Any) -> bool:

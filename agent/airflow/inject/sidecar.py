@@ -111,8 +111,9 @@ def container(options: Options, *, ends_with_task: bool = True) -> dict[str, Any
 
 
 def volume(options: Options) -> dict[str, Any]:
-    """The configuration. A pod starts without it, too."""
-    return {"name": VOLUME, "configMap": {"name": options.config_map, "optional": True}}
+    """The configuration, with the files of a Secret that it may refer to beside it. A pod starts without them, too."""
+    sources = [{kind: {"name": options.config_map, "optional": True}} for kind in ("configMap", "secret")]
+    return {"name": VOLUME, "projected": {"sources": sources}}
 
 
 def with_shared(made: Mapping[str, Any], base: Mapping[str, Any], options: Options) -> dict[str, Any]:

@@ -98,8 +98,7 @@ class Splice:
             elif child is None:
                 self.note.new.append(name)
             elif (was := self._emptiness(node, key, child)) is not None:
-                if was:
-                    self.note.was[name] = was
+                self.note.was[name] = was
             elif not child.plain and child.items is None and child.entries is None:
                 yield self.source.problem(child, f"expected {key} to be written here, got an alias or an anchor")
             elif leaf and group[0].item and child.items is None:
@@ -233,7 +232,12 @@ class Splice:
 
     def _is_gone(self, node: Node, path: Path, items: Collection[int], keys: Collection[str]) -> bool:
         name = "/".join(path)
-        return name in keys or (name in self.note.new and self._is_emptied(node, path, items, keys))
+        return name in keys or (self._is_new(path) and self._is_emptied(node, path, items, keys))
+
+    def _is_new(self, path: Path) -> bool:
+        """Whether a key came with the sidecar, by itself or inside another one."""
+        around = ["/".join(path[:length]) for length in range(1, len(path))]
+        return "/".join(path) in self.note.new or any(name in self.note.new or name in self.note.was for name in around)
 
     def _is_emptied(self, node: Node, path: Path, items: Collection[int], keys: Collection[str]) -> bool:
         """Whether a collection loses all it has."""
