@@ -164,3 +164,29 @@ def test_the_values_stand_where_the_chart_looks(name: str) -> None:
     assert values.keys() == LISTS
     # The chart takes them for templates.
     assert not re.search(r"\{\{|\}\}\}\}", re.sub(r"#.*", "", text_of(name)))
+
+
+# --- what the sidecar reads ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_configuration_may_refer_to_a_secret(name: str) -> None:
+    """The files of a ConfigMap and of a Secret are in one directory, and a pod starts without either."""
+    pod = pod_of(name)
+    (mount,) = sidecar_of(pod)["volumeMounts"]
+    (volume,) = [volume for volume in pod["spec"]["volumes"] if volume["name"] == mount["name"]]
+    directory = "/etc/netprobe"
+
+    assert mount == {"name": "netprobe-config", "mountPath": directory, "readOnly": True}
+    assert {"name": "NETPROBE_CONFIG", "value": directory} in sidecar_of(pod)["env"]
+    assert volume["projected"] == {
+        "sources": [{kind: {"name": "netprobe", "optional": True}} for kind in ("configMap", "secret")]
+    }
+    pushing = yaml.safe_load(text_of("kustomize/overlays/remote-write/remote-write.yaml"))["remote_write"]
+    assert Path(pushing["basic_auth"]["password_file"]).parent == Path(directory)
+    assert all(container["name"] == "netprobe" or not mounts(container, mount) for container in containers(pod))
+
+
+def mounts(container: Manifest, mount: Manifest) -> bool:
+    """Whether a container has this volume, too: the task has no business with the secret."""
+    return mount["name"] in [each["name"] for each in container.get("volumeMounts", ())]
