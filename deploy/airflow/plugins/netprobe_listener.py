@@ -298,7 +298,7 @@ def _request(method: str, path: str, body: bytes, deadline: float) -> bytes | No
         connection.settimeout(_left(deadline))
         connection.sendall(f"{head}\r\n".encode() + body)
         received = bytearray()
-        while True:
+        while not _complete(received):
             connection.settimeout(_left(deadline))
             chunk = connection.recv(65536)
             if not chunk:
@@ -307,10 +307,17 @@ def _request(method: str, path: str, body: bytes, deadline: float) -> bytes | No
             if len(received) > ANSWER_BYTES:
                 raise ValueError(f"an answer of more than {ANSWER_BYTES} bytes")
     headers, _, answer = bytes(received).partition(b"\r\n\r\n")
-    status = re.match(rb"HTTP/1\.[01] (\d{3})\b", headers)
-    if status is None or not status[1].startswith(b"2"):
-        raise ValueError(f"expected status 200 of {path}, got {headers[:60]!r}")
+    line = headers.partition(b"\r\n")[0]
+    if not re.match(rb"HTTP/1\.[01] 2\d\d\b", line):
+        raise ValueError(f"expected HTTP status 200 of {path}, got {line[:60]!r}")
     return answer
+
+
+def _complete(received: bytearray) -> bool:
+    """Whether an answer is there as a whole; one that does not say how long it is ends with its connection."""
+    headers, end, answer = received.partition(b"\r\n\r\n")
+    length = re.search(rb"\r\ncontent-length: *(\d{1,9})\r\n", bytes(headers + b"\r\n").lower()) if end else None
+    return length is not None and len(answer) >= int(length[1])
 
 
 def _left(deadline: float) -> float:
