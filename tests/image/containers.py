@@ -191,6 +191,10 @@ class Container:
         """Send a signal to its first process."""
         podman("kill", f"--signal={name}", self.name)
 
+    def limit_cpu(self, cpu: float) -> None:
+        """Give it another share of a CPU while it runs."""
+        podman("update", f"--cpus={cpu:g}", self.name)
+
     def wait(self, seconds: float = PATIENCE_SECONDS) -> int:
         """Wait until it has ended by itself, and return its exit code."""
         return int(podman("wait", "--interval=20ms", self.name, seconds=seconds))
