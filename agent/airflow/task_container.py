@@ -138,7 +138,7 @@ def _age(process: Process) -> tuple[int, int]:
 
 async def ended(container: TaskContainer, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
     """Wait until the task's container has ended. For ever, where that cannot be seen."""
-    began, told = time.monotonic(), False
+    began, told = time.monotonic(), None
     while True:
         sight = container.look()
         if sight is Sight.INVISIBLE:
@@ -151,7 +151,7 @@ async def ended(container: TaskContainer, *, patience_seconds: float = PATIENCE_
         if sight is Sight.AWAITED and time.monotonic() - began > patience_seconds:
             _log.warning("task_container_missing", waited_seconds=round(time.monotonic() - began, 3))
             return
-        if container.certain and not told:
-            told = True
-            _log.info("task_container_found")
+        if sight is Sight.RUNNING and told is not container.certain:
+            told = container.certain
+            _log.info("task_container_found", airflows=told)
         await asyncio.sleep(LOOK_SECONDS if container.certain else SEARCH_SECONDS)
