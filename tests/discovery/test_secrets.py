@@ -31,6 +31,8 @@ hosts = st.sampled_from(
 )
 tails = st.sampled_from(["", "/", "/app", "/app?sslmode=require", "?a=b", "/?account=x", "?__extra__=%7B%7D"])
 
+SECRET_KEYS = ["password", "private_key", "sasl.password", "token", "aws_secret_access_key", "extra__aws__secret"]
+
 
 @st.composite
 def urls(draw: st.DrawFn) -> str:
@@ -45,16 +47,7 @@ def urls(draw: st.DrawFn) -> str:
 def documents(draw: st.DrawFn) -> str:
     """JSON with a password where one may stand."""
     password = draw(passwords)
-    extra = {
-        name: password
-        for name in draw(
-            st.sets(
-                st.sampled_from(
-                    ["password", "private_key", "sasl.password", "token", "aws_secret_access_key", "extra__aws__secret"]
-                )
-            )
-        )
-    }
+    extra = dict.fromkeys(draw(st.sets(st.sampled_from(SECRET_KEYS))), password)
     extra["connection_string"] = f"AccountName=account;AccountKey={quote(password, safe='')};X=y"
     extra["endpoint_url"] = f"https://user:{quote(password, safe='')}@minio:9000/?{quote(password, safe='')}"
     document = {
