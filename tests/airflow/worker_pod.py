@@ -34,6 +34,8 @@ EXECUTION_API_SERVICE, EXECUTION_API_IP, EXECUTION_API_PORT = "10.96.1.99", "10.
 AIRFLOW_USER_ID, SIDECAR_USER_ID = 50000, 65532
 SIDECAR = Limits(cpu=0.1, memory_mib=64)
 SIDECAR_URL = "http://127.0.0.1:9733"
+KUBELET = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+"""What the kubelet puts into the environment of every container."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,7 @@ class WorkerPod:
             image,
             options=(*HARDENED, *self._beside(), f"--user={SIDECAR_USER_ID}:{SIDECAR_USER_ID}"),
             limits=SIDECAR,
-            environment=variables,
+            environment={**KUBELET, **variables},
             mounts={configuration: "/etc/netprobe"},
         )
 
@@ -223,7 +225,7 @@ class WorkerPod:
             base_image(),
             *job.args,
             options=(*self._beside(), f"--user={AIRFLOW_USER_ID}:0", "--entrypoint=/usr/bin/env"),
-            environment=airflow.variables,
+            environment={**KUBELET, **airflow.variables},
             mounts={
                 **self._machine,
                 airflow.home: f"{airflow.home}:rw",

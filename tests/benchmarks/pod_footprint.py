@@ -3,9 +3,9 @@
     python -m tests.benchmarks.pod_footprint [SECONDS]
 
 The pod is one of the fault lab's, with ten targets of the usual kinds (DNS, the Kubernetes API, two databases, a
-broker, HTTP in the cluster, behind a VPN and on an internet), the default interval, and a scrape every 15 seconds. The figures
-of an hour are those of SECONDS (120 by default) times what an hour has of them. What many rounds do to memory is seen
-with the shortest interval there is, and no limit of CPU.
+broker, HTTP in the cluster, behind a VPN and on an internet), the default interval, and a scrape every 15 seconds.
+The figures of an hour are those of SECONDS (120 by default) times what an hour has of them. What many rounds do to
+memory is seen with the shortest interval there is, and no limit of CPU.
 """
 
 from __future__ import annotations

@@ -60,6 +60,8 @@ def netprobe_image() -> str:
             REPOSITORY,
             seconds=BUILD_SECONDS,
         )
+        # What earlier builds left behind. The last ones' spare the next one work.
+        podman("image", "prune", "--force", "--filter=until=24h")
     return IMAGE
 
 
