@@ -16,18 +16,21 @@ import voluptuous as vol
 from agent.airflow.discovery import airflow
 from agent.airflow.discovery.endpoint import place
 from agent.airflow.discovery.found import Found, Skipped, numbered
-from agent.airflow.discovery.kubernetes import kubernetes
+from agent.airflow.discovery.kubernetes import kubernetes, namespace
 from agent.config import Config, DiscoverOptions
 from agent.config.sections import Source
 from agent.config.targets import TargetReader
-from agent.model import Role, Target
+from agent.model import Role, Scope, Target
 from agent.net.addressing import RESOLV_CONF
 from agent.net.dns_walk import DNS_PORT
+from agent.wording import Wording
 
 CONNECTIONS_LIMIT = 1000
 """Connections that are looked at: reading one takes some 20 microseconds."""
 SKIPPED_LIMIT = 100
 """Reasons that are told one by one: each is a line of the log."""
+SOURCE_LIMIT = 300
+"""Characters of a variable's name that are told. Airflow's ids have at most 250."""
 
 __all__ = ["Discovery", "Skipped", "complete", "discover"]
 
@@ -55,8 +58,8 @@ def complete(config: Config, environ: Mapping[str, str]) -> tuple[Config, Discov
 
 def discover(config: Config, options: DiscoverOptions, environ: Mapping[str, str]) -> Discovery:
     """What is found for a configuration. Raises nothing."""
-    choosing = _Choosing(config, options)
     resolv_conf = config.defaults.get("resolv_conf", RESOLV_CONF)
+    choosing = _Choosing(config, options, namespace(environ, resolv_conf))
     for item in _everything(options, environ, resolv_conf):
         choosing.take(item)
     return choosing.result()
@@ -88,8 +91,9 @@ def _guarded(source: str, find: Callable[[], Iterable[Found | Skipped]]) -> Iter
 class _Choosing:
     """Decides, one after the other, what becomes a target."""
 
-    def __init__(self, config: Config, options: DiscoverOptions) -> None:
+    def __init__(self, config: Config, options: DiscoverOptions, namespace: str) -> None:
         self._options = options
+        self._namespace = namespace
         self._read = TargetReader(config.defaults)
         self._allow = {text: re.compile(translate(text.lower())) for text in options.allow}
         self._deny = {text: re.compile(translate(text.lower())) for text in options.deny}
@@ -150,8 +154,9 @@ class _Choosing:
         while name in self._names:
             index += 1
             name = numbered(item.name, index)
+        scope = item.scope or (Scope.CLUSTER if self._is_service(item.endpoint.host) else None)
         try:
-            target = self._read(dataclasses.replace(item, name=name).raw())
+            target = self._read(dataclasses.replace(item, name=name, scope=scope).raw())
         except vol.Invalid as error:
             problems = error.errors if isinstance(error, vol.MultipleInvalid) else [error]
             keys = sorted({str(problem.path[0]) for problem in problems if problem.path}) or ["values"]
@@ -162,13 +167,23 @@ class _Choosing:
         self._names.add(name)
         self._places[item.endpoint.place] = name
         self._targets.append(target)
-        self._sources[name] = item.source
+        self._sources[name] = _said(item.source)
+
+    def _is_service(self, host: str) -> bool:
+        """Whether a host is a Service of the pod's own namespace, as `airflow-redis.airflow`."""
+        labels = host.lower().removesuffix(".").split(".")
+        return len(labels) == 2 and labels[1] == self._namespace  # noqa: PLR2004 - Service and namespace
 
     def _skip(self, source: str, why: str) -> None:
         if len(self._skipped) < SKIPPED_LIMIT:
-            self._skipped.append(Skipped(source=source, why=why))
+            self._skipped.append(Skipped(source=_said(source), why=why))
         else:
             self._left_out += 1
+
+
+def _said(source: str) -> str:
+    """The name of a variable as it may be logged: whoever makes a pod may put any byte into it."""
+    return Wording(ascii_only=True)(source[:SOURCE_LIMIT])
 
 
 def _matching(patterns: Mapping[str, re.Pattern[str]], texts: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from agent.airflow.discovery.endpoint import Ask, Endpoint, endpoint
 from agent.airflow.discovery.found import Found, Skipped
 from agent.airflow.discovery.parts import Unreadable
+from agent.airflow.identity import read_place
 from agent.model import Role, Scope
 from agent.net.dns_walk import DNS_PORT
 from agent.net.resolvconf import ResolvConf
@@ -56,3 +57,10 @@ def _nameservers(resolv_conf: Path) -> Found | Skipped:
         scope=Scope.CLUSTER,
         keys={"type": "dns", "query": NAME},
     )
+
+
+def namespace(environ: Mapping[str, str], resolv_conf: Path) -> str:
+    """The namespace of this pod, by the downward API or by the search list; empty where neither says it."""
+    searched = (domain.lower().split(".") for domain in ResolvConf.read(resolv_conf).search)
+    by_search = next((labels[0] for labels in searched if labels[1:2] == ["svc"]), "")
+    return read_place(environ).namespace.lower() or by_search

@@ -1,0 +1,129 @@
+"""`netprobe discover`: what it prints, where, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from agent.exit_codes import FINE, USAGE
+from tests.discovery.finding import CLUSTER, resolv_conf
+from tests.lab.command import netprobe
+
+DATABASE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+ENVIRONMENT = {
+    **CLUSTER,
+    DATABASE: "postgresql://airflow:secret@db.airflow:5432/airflow",
+    "AIRFLOW_CONN_ORDERS_API": "http://user:secret@api.example.com/https",
+    "AIRFLOW_CONN_AWS_DEFAULT": "aws://key:secret@",
+}
+
+
+def configuration(directory: Path, text: str) -> str:
+    path = directory / "netprobe.yaml"
+    path.write_text(f"{text}\ndefaults: {{resolv_conf: {resolv_conf(directory)}}}\n", encoding="utf-8")
+    return str(path)
+
+
+async def test_a_table_says_what_would_be_probed_and_what_not(tmp_path: Path) -> None:
+    """Whoever installs the sidecar looks here first."""
+    config = configuration(tmp_path, "discover: {sources: [airflow, kubernetes], metadata_db: negative}")
+
+    done = await netprobe("discover", "--config", config, env=ENVIRONMENT)
+
+    assert done.lines == [
+        "name             type  address                        role            scope    source",
+        f"nameservers      dns   kubernetes.default.svc A @pod  nameserver      cluster  {tmp_path / 'resolv.conf'}",
+        "kubernetes-api   tcp   10.96.0.1:443                  kubernetes_api  cluster  KUBERNETES_SERVICE_HOST",
+        f"metadata-db      tcp   not db.airflow:5432            metadata_db     cluster  {DATABASE}",
+        "conn-orders-api  http  https://api.example.com/       connection      public   AIRFLOW_CONN_ORDERS_API",
+        "",
+        "Not probed:",
+        "  AIRFLOW_CONN_AWS_DEFAULT  it has no endpoint_url; which of AWS's services it is for is not named",
+    ]
+    assert (done.stderr, done.code) == ("", FINE)
+
+
+async def test_json_says_the_same(tmp_path: Path) -> None:
+    """Its keys are a contract."""
+    config = configuration(tmp_path, "discover: airflow")
+
+    done = await netprobe("discover", "--config", config, "--output", "json", env=ENVIRONMENT)
+
+    document = json.loads(done.stdout)
+    assert document == {
+        "version": 1,
+        "targets": [
+            {
+                "name": "metadata-db",
+                "type": "postgres",
+                "address": "db.airflow:5432/airflow",
+                "role": "metadata_db",
+                "scope": "cluster",
+                "negative": False,
+                "source": "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
+            },
+            {
+                "name": "conn-orders-api",
+                "type": "http",
+                "address": "https://api.example.com/",
+                "role": "connection",
+                "scope": "public",
+                "negative": False,
+                "source": "AIRFLOW_CONN_ORDERS_API",
+            },
+        ],
+        "skipped": [
+            {
+                "source": "AIRFLOW_CONN_AWS_DEFAULT",
+                "why": "it has no endpoint_url; which of AWS's services it is for is not named",
+            }
+        ],
+    }
+    assert (done.stderr, done.code) == ("", FINE)
+
+
+async def test_no_configuration_is_needed() -> None:
+    """Everything is looked for then."""
+    done = await netprobe("discover", env={"AIRFLOW_CONN_DB": "mysql://db"})
+
+    assert done.lines[1].split() == ["conn-db", "tcp", "db:3306", "connection", "cluster", "AIRFLOW_CONN_DB"]
+    assert "KUBERNETES_SERVICE_HOST" in done.stdout
+    assert (done.stderr, done.code) == ("", FINE)
+
+
+async def test_a_configuration_without_the_section_is_told(tmp_path: Path) -> None:
+    """What is printed is what the section would add, beside the targets of the configuration."""
+    config = configuration(tmp_path, "targets: [{name: db, type: tcp, address: 'db:3306'}]")
+    environ = {"NETPROBE_CONFIG": config, "AIRFLOW_CONN_DB": "mysql://db", "AIRFLOW_CONN_X": "mysql://x"}
+
+    done = await netprobe("discover", env=environ)
+
+    assert [line.split()[0] for line in done.lines[:2]] == ["name", "conn-x"]
+    assert "the target db has its host and port" in done.stdout
+    assert done.stderr.startswith("netprobe: the configuration has no section discover")
+    assert done.code == FINE
+
+
+async def test_an_environment_without_anything_is_said_to_be_so() -> None:
+    """An empty table would leave open whether something went wrong."""
+    done = await netprobe("discover")
+
+    assert done.lines[0] == "The environment names nothing to probe."
+    assert done.code == FINE
+
+
+async def test_a_broken_configuration_ends_the_command(tmp_path: Path) -> None:
+    """With every problem and exit code 2, as everywhere."""
+    done = await netprobe("discover", "--config", configuration(tmp_path, "discover: aws"))
+
+    assert "discover.sources[0]: expected one of airflow, kubernetes, got 'aws'" in done.stderr
+    assert (done.stdout, done.code) == ("", USAGE)
+
+
+async def test_what_a_variable_is_called_does_nothing_to_a_terminal() -> None:
+    """Names of variables come from whoever made the pod, and may hold any byte but = and NUL."""
+    done = await netprobe("discover", env={"AIRFLOW_CONN_\x1b[31mX\udcff": "mysql://db", "AIRFLOW_CONN_\nY": "x"})
+
+    assert "\x1b" not in done.stdout
+    assert "AIRFLOW_CONN_\\x1b[31mX\\udcff" in done.stdout
+    assert done.code == FINE
