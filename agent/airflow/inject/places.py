@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.airflow.inject.document import Document, Node, Source
-from agent.airflow.inject.sidecar import CONTAINER, NOTE_VARIABLE, VOLUME, Options, shareable
+from agent.airflow.inject.sidecar import CONTAINER, NOTE_VARIABLE, VOLUME, Mode, Options, shareable
 from agent.airflow.inject.splice import Note, Path
 from agent.config.problem import Problem
 
@@ -31,6 +31,8 @@ KINDS: Mapping[str, Path] = {
 """Where each kind of Kubernetes object has the `spec` of its pods."""
 
 SHARING = "shareProcessNamespace"
+QUIT_VARIABLE = "NETPROBE_QUIT_WITH_TASK"
+"""Where it is `true`, deploy/airflow/plugins/netprobe_listener.py tells the sidecar to end when the task has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,10 +133,12 @@ class Search:
         fit: list[Place] = []
         others: list[Problem] = []
         for place in places:
-            problem = None if place.kind == CHART else self._misfit(place, options, name)
+            problem = (None if place.kind == CHART else self._misfit(place, options, name)) or self._endless(
+                place, options, name
+            )
             if problem is None:
                 fit.append(place)
-            elif place.kind in {"Pod", "PodTemplate"}:
+            elif place.ends_with_task:
                 self.problems.append(problem)
             else:
                 others.append(problem)
@@ -164,6 +168,18 @@ class Search:
             node = place.home.get(SHARING) or place.home
             return self.source.problem(node, f"{message} (--no-share-process-namespace does without)")
         return None
+
+    def _endless(self, place: Place, options: Options, name: str | None) -> Problem | None:
+        """Why the sidecar would never end, and the pod with it."""
+        if options.mode is Mode.NATIVE or options.share_process_namespace or not place.ends_with_task:
+            return None
+        base = base_of(place, name) or {}
+        told = any(entry["name"] == QUIT_VARIABLE for entry in shareable(base)) or base.get("envFrom")
+        if told or (place.kind == CHART and QUIT_VARIABLE in json.dumps(place.data, default=str)):
+            return None
+        where = "the env of the chart's workers" if place.kind == CHART else "the env of the task's container"
+        message = f"expected {QUIT_VARIABLE} in {where}, so that Airflow's listener ends the sidecar, got none"
+        return self.source.problem(place.home.get("containers") or place.home, message)
 
     def _no_pod(self) -> None:
         root = self.source.documents[0].root if self.source.documents else 0
