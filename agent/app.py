@@ -278,7 +278,7 @@ class Agent:
 
     def _diagnosis(self) -> Mapping[str, Any]:
         current = self._diagnostician.current
-        return self._whose() | document(
+        found = document(
             current.diagnosis,
             since=current.since,
             held_seconds=current.held_seconds,
@@ -288,6 +288,7 @@ class Agent:
             began_at=self._diagnosis_history.began_at,
             recent=self._diagnosis_history.recent,
         )
+        return found | self._whose()
 
     def _whose(self) -> dict[str, Any]:
         """Whose diagnosis it is, and whether it is made of what was configured."""
@@ -305,7 +306,11 @@ class Agent:
     def _pushers_of(self, config: Config) -> Sequence[Pusher]:
         identity = {**self._place.as_dict(), **(self._task.as_dict() if self._task else {})}
         labels = {label: value for label, value in identity.items() if label in PUSHED_LABELS}
-        return pushers(config, self.metrics, labels)
+        try:
+            return pushers(config, self.metrics, labels)
+        except Exception:  # noqa: BLE001 - what is not pushed is probed and scraped all the same
+            _log.error("push_raised", exc_info=True)
+            return ()
 
     def _budget(self) -> Mapping[str, int] | None:
         if self._experimenter is None:

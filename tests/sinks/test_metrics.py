@@ -133,9 +133,23 @@ async def test_what_is_not_known_is_absent(name: str) -> None:
     assert value(await metrics_of(named("t")), name) is None
 
 
-@pytest.mark.parametrize("name", ["netprobe_task_info", "netprobe_startup_gate_seconds"])
-async def test_what_nobody_computes_yet_is_absent(name: str) -> None:
-    assert value(await metrics_of(named("t")), name) is None
+async def test_the_gate_is_absent_until_it_opens() -> None:
+    metrics = await metrics_of(named("t"))
+    for name in ("netprobe_startup_gate_seconds", "netprobe_startup_gate_timed_out"):
+        assert value(metrics, name) is None
+    metrics.gate_opened(1.25, timed_out=True)
+    assert value(metrics, "netprobe_startup_gate_seconds") == 1.25
+    assert value(metrics, "netprobe_startup_gate_timed_out") == 1
+
+
+async def test_tasks_are_named_in_a_series_of_their_own_and_nowhere_else() -> None:
+    """Identity multiplies no other series."""
+    metrics = await metrics_of(named("t"))
+    before = set(samples(metrics))
+    metrics.tasks = lambda: [{"dag_id": "etl", "task_id": "load", "run_id": "manual__1"}, {"dag_id": 'x"\n\\'}]
+    assert value(metrics, "netprobe_task_info", dag_id="etl", run_id="manual__1", try_number="", map_index="") == 1
+    assert value(metrics, "netprobe_task_info", dag_id='x"\n\\', task_id="") == 1
+    assert {name for name, _ in set(samples(metrics)) - before} == {"netprobe_task_info"}
 
 
 async def test_a_failure_counts_where_and_why() -> None:
@@ -306,7 +320,8 @@ async def test_the_documented_number_of_own_series_is_that_of_the_code() -> None
     throttling = 1  # where the kernel tells
     found = re.search(r"^The agent itself adds (\d+) series, (\d+) of", DOCS.read_text("utf-8"), re.MULTILINE)
     assert found is not None
-    assert int(found[1]) == len(own) + throttling
+    gate = 2  # once it is open
+    assert int(found[1]) == len(own) + throttling + gate
     assert int(found[2]) == len(Cause)
 
 
