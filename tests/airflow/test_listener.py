@@ -53,7 +53,6 @@ def airflow_environment(home: Path, dags: Path) -> dict[str, str]:
         AIRFLOW__CORE__LOAD_EXAMPLES="False",
         AIRFLOW__CORE__PLUGINS_FOLDER=str(PLUGIN.parent),
         AIRFLOW__USAGE_DATA_COLLECTION__ENABLED="False",
-        PYTHONDONTWRITEBYTECODE="1",
     )
 
 

@@ -33,7 +33,7 @@ def succeeds() -> str:
 
 for function in (fails, exits, skips, succeeds):
 
-    @dag(dag_id=function.__name__, schedule=None, start_date=BEGINNING, catchup=False)
+    @dag(dag_id=function.__name__, schedule=None, start_date=BEGINNING, catchup=False)  # type: ignore[untyped-decorator]
     def make() -> None:
         task(function, task_id="work")()  # noqa: B023 - called at once
 
