@@ -57,6 +57,7 @@ def sidecar_of(pod: Manifest) -> Manifest:
     return found
 
 
+@cache
 def injected(text: str, *options: str) -> str:
     """What `netprobe inject` makes of a file, with these options."""
     done = subprocess.run(

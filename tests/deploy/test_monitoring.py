@@ -205,7 +205,6 @@ async def test_a_pod_stays_within_what_may_be_scraped(scraped: tuple[Running, Pr
     for entry in await eventually(queried, "a scrape"):
         # Beside its own it has those of one target, and the few of its process.
         assert float(entry["value"][1]) <= own + 32 + 20
-    assert f"an agent has {own} series" in (DEPLOY / "kustomize/components/pod-monitor/podmonitor.yaml").read_text()
 
 
 # --- what is written down twice --------------------------------------------------------------------------------------
