@@ -498,3 +498,127 @@ async def test_the_url_can_be_connected_to(host: str, shown: str) -> None:
     async with serving(listen=HostPort(host, 0)) as server:
         assert server.url.startswith(shown)
         assert (await request(server.url + "/startupz")).status == 200
+
+
+# --- what is done at somebody's request -----------------------------------------------------------------------------
+
+ACTIONS = ("/task", "/quitquitquit")
+
+
+async def test_the_start_is_held_back_in_a_sentence() -> None:
+    content = Content(held="waiting for api to answer")
+    async with serving(content) as server:
+        closed = await request(server.url + "/startupz")
+        content.held = None
+        opened = await request(server.url + "/startupz")
+    assert (closed.status, closed.text) == (503, "waiting for api to answer\n")
+    assert (opened.status, opened.text) == (200, "ok\n")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "::"])
+async def test_the_pod_itself_may_tell_and_ask(address: str) -> None:
+    """Over IPv4 and IPv6, and over IPv4 on a socket that takes both."""
+    content = Content()
+    async with serving(content, HostPort(address, 0)) as server:
+        port = urlsplit(server.url).port
+        hosts = {"::": ["127.0.0.1", "[::1]"], "::1": ["[::1]"]}.get(address, [address])
+        for host in hosts:
+            told = await request(f"http://{host}:{port}/task", method="POST", body=b'{"some": "body"}')
+            assert (told.status, told.body) == (204, b"")
+            content.left.clear()
+            asked = await request(f"http://{host}:{port}/quitquitquit", method="POST")
+            assert (asked.status, asked.text) == (200, "ok\n")
+            assert content.left.is_set()
+    assert content.told == [b'{"some": "body"}'] * len(hosts)
+
+
+@pytest.mark.parametrize("path", ACTIONS)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
+async def test_looking_does_nothing(path: str, method: str) -> None:
+    """A browser, a crawler or a mistyped probe ends no agent."""
+    content = Content()
+    async with serving(content) as server:
+        answer = await request(server.url + path, method=method)
+    assert answer.status == 405
+    assert answer.headers["allow"] == "POST"
+    assert not content.left.is_set()
+    assert content.told == []
+
+
+@pytest.mark.parametrize("path", ACTIONS)
+async def test_nobody_else_may(path: str) -> None:
+    """127.0.0.6 is what Istio hands on requests from outside the pod as; another address is another pod."""
+    content = Content()
+    async with serving(content, HostPort("0.0.0.0", 0)) as server:
+        port = urlsplit(server.url).port or 0
+        sent = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}".encode()
+        for source, destination in (("127.0.0.6", "127.0.0.1"), ("127.0.0.1", "127.0.0.2")):
+            reader, writer = await asyncio.open_connection(destination, port, local_addr=(source, 0))
+            writer.write(sent)
+            answer = parse(await reader.read())
+            writer.close()
+            await writer.wait_closed()
+            assert answer.status == 403
+            assert answer.text == "expected a request over this pod's own loopback, got one from elsewhere\n"
+    assert not content.left.is_set()
+    assert content.told == []
+
+
+@pytest.mark.parametrize("path", ACTIONS)
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "x-forwarded-proto", "Via", "Forwarded"])
+async def test_a_proxy_in_the_pod_is_nobody_to_obey(path: str, header: str) -> None:
+    """It speaks for somebody else."""
+    content = Content()
+    async with serving(content) as server:
+        answer = await request(server.url + path, method="POST", headers={header: "10.0.0.1"}, body=b"{}")
+    assert answer.status == 403
+    assert not content.left.is_set()
+    assert content.told == []
+
+
+async def test_what_cannot_be_taken_is_refused_with_a_sentence() -> None:
+    content = Content()
+    async with serving(content) as server:
+        wrong = await request(server.url + "/task", method="POST", body=b"nonsense")
+        large = await request(server.url + "/task", method="POST", body=b"x" * (server_module.BODY_LIMIT_BYTES + 1))
+        limit = await request(server.url + "/task", method="POST", body=b"x" * server_module.BODY_LIMIT_BYTES)
+    assert (wrong.status, wrong.text) == (400, "expected sense, got nonsense\n")
+    assert (large.status, large.text) == (413, "expected at most 4096 bytes, got more\n")
+    assert limit.status == 204
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "BODY_SECONDS", 0.2)
+    content = Content()
+    async with serving(content) as server:
+        parts = urlsplit(server.url)
+        head = b"POST /task HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\nConnection: close\r\n\r\n{"
+        answer = parse(await exchange(str(parts.hostname), parts.port or 0, head))
+    assert answer.status == 408
+    assert content.told == []
+
+
+async def test_one_that_cannot_listen_can_try_elsewhere() -> None:
+    async with serving() as first:
+        content = Content()
+        server = Server(
+            Pages(
+                metrics=content.metrics,
+                targets=content.targets,
+                diagnosis=lambda: content.diagnosis,
+                broken=lambda: None,
+                unready=lambda: None,
+                unstarted=lambda: None,
+                told=content.tell,
+                leave=content.left.set,
+            )
+        )
+        parts = urlsplit(first.url)
+        with pytest.raises(CannotListen):
+            await server.start(HostPort("127.0.0.1", parts.port or 0))
+        assert not server.listening
+        await server.start(HostPort("127.0.0.1", 0))
+        try:
+            assert (await request(server.url + "/startupz")).status == 200
+        finally:
+            await server.aclose()

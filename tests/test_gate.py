@@ -1,0 +1,192 @@
+"""The start gate: when it opens, what it says meanwhile, and how it looks at a network that comes up."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from agent.app import Agent
+from agent.config import GateMode, GateOptions
+from agent.gate import Gate
+from agent.model import Phase, Reason, Role, Target
+from tests.lab.agents import config, eventually
+from tests.lab.http_client import request
+from tests.lab.misbehaving import echoing, refusing_port, silent
+from tests.lab.outcomes import named, outcome
+from tests.lab.targets import target as make_target
+
+VIRTUAL_TIME = pytest.mark.looptime(noop_cycles=0)
+REFUSED = (Phase.CONNECT, Reason.REFUSED)
+
+
+class Door:
+    """What the gate tells."""
+
+    def __init__(self) -> None:
+        self.opened: list[tuple[float, bool]] = []
+
+    def __call__(self, seconds: float, timed_out: bool) -> None:  # noqa: FBT001
+        self.opened.append((seconds, timed_out))
+
+
+def gate_of(*targets: Target[Any], **options: Any) -> tuple[Gate, Door]:
+    door = Door()
+    gate = Gate(GateOptions(**options), targets, door)
+    gate.start()
+    return gate, door
+
+
+def gate_target(name: str, **changes: Any) -> Target[Any]:
+    return dataclasses.replace(named(name), gate=True, **changes)
+
+
+@VIRTUAL_TIME
+async def test_it_opens_once_every_gate_has_answered() -> None:
+    a, b, other = gate_target("a"), gate_target("b"), named("other")
+    gate, door = gate_of(a, b, other)
+    assert gate.closed == "waiting for a, b to answer"
+    await asyncio.sleep(1.5)
+    gate.write(outcome(a))
+    gate.write(outcome(other))
+    gate.write(outcome(b, REFUSED))
+    assert gate.closed == "waiting for b to answer"
+    assert door.opened == []
+    with capture_logs() as logged:
+        await asyncio.sleep(1.0)
+        gate.write(outcome(b))
+    assert gate.closed is None
+    assert door.opened == [(2.5, False)]
+    (event,) = logged
+    assert (event["event"], event["log_level"]) == ("startup_gate_opened", "info")
+    assert (event["waited_seconds"], event["timed_out"], event["unanswered"]) == (2.5, False, [])
+    # It has opened for good.
+    gate.write(outcome(a, REFUSED))
+    await asyncio.sleep(3600.0)
+    assert gate.closed is None
+    assert len(door.opened) == 1
+
+
+@VIRTUAL_TIME
+async def test_it_opens_when_its_time_is_up_and_names_who_did_not_answer() -> None:
+    """Open is the default: a task is never kept from starting."""
+    a, b = gate_target("a"), gate_target("b")
+    gate, door = gate_of(a, b)
+    gate.write(outcome(a))
+    await asyncio.sleep(9.9)
+    assert gate.closed is not None
+    with capture_logs() as logged:
+        await asyncio.sleep(0.2)
+    assert gate.closed is None
+    assert door.opened == [(10.0, True)]
+    assert [(e["log_level"], e["timed_out"], e["unanswered"]) for e in logged] == [("warning", True, ["b"])]
+
+
+@VIRTUAL_TIME
+async def test_closed_means_until_everybody_has_answered() -> None:
+    a = gate_target("a")
+    gate, door = gate_of(a, mode=GateMode.CLOSED)
+    await asyncio.sleep(86400.0)
+    assert gate.closed is not None
+    gate.write(outcome(a))
+    assert gate.closed is None
+    assert door.opened == [(86400.0, False)]
+
+
+@pytest.mark.parametrize("options", [{}, {"mode": GateMode.CLOSED}, {"roles": (Role.BROKER,)}])
+async def test_without_a_gate_it_is_open_from_the_start(options: dict[str, Any]) -> None:
+    gate, door = gate_of(named("t"), **options)
+    assert gate.closed is None
+    assert door.opened == [(0.0, False)]
+
+
+async def test_off_waits_for_nobody() -> None:
+    gate, _ = gate_of(gate_target("a"), mode=GateMode.OFF)
+    assert gate.closed is None
+
+
+async def test_a_role_makes_gates() -> None:
+    broker = dataclasses.replace(named("broker"), role=Role.BROKER)
+    gate, _ = gate_of(broker, named("other"), roles=(Role.BROKER,))
+    assert gate.closed == "waiting for broker to answer"
+    gate.stop()
+
+
+async def test_the_deadline_of_an_awaited_target_grows_to_its_own() -> None:
+    """A packet lost before the network was there is not waited for, and a target that is just slow has the time."""
+    a, negative = gate_target("a", timeout_seconds=6.0), gate_target("n", timeout_seconds=6.0, negative=True)
+    gate, _ = gate_of(a, negative)
+    deadlines = []
+    for _ in range(5):
+        deadlines.append(gate.eager(a).timeout_seconds)
+        gate.write(outcome(a, REFUSED))
+    assert deadlines == [1.0, 2.0, 4.0, 6.0, 6.0]
+    # That nothing answers is what such a target waits for, and takes as long as ever.
+    assert gate.eager(negative) is negative
+    gate.write(outcome(a))
+    assert gate.eager(a) is a
+    assert not gate.awaits(a)
+    gate.stop()
+
+
+# --- in an agent ----------------------------------------------------------------------------------------------------
+
+
+def agents_target(address: str, *, name: str = "api", gate: bool = True) -> Target[Any]:
+    return dataclasses.replace(make_target("tcp", address=address), name=name, gate=gate, timeout_seconds=6.0)
+
+
+async def test_nobody_starts_before_a_network_that_comes_up_late() -> None:
+    """Runs follow one another quickly meanwhile, each of them an outcome; afterwards the target has its own rhythm."""
+    port = refusing_port()
+    targets = (agents_target(f"127.0.0.1:{port}"), agents_target(f"127.0.0.1:{port}", name="other", gate=False))
+    async with Agent(config(*targets, gate=GateOptions(timeout=600.0))) as agent:
+
+        async def three() -> bool:
+            return len(agent.status.status("api").recent) >= 3
+
+        assert (await request(agent.url + "/startupz")).text == "waiting for api to answer\n"
+        await eventually(three, "three outcomes")
+        assert (await request(agent.url + "/startupz")).status == 503
+        # One that is no gate is confirmed at its own interval, which is longer.
+        assert len(agent.status.status("other").recent) <= 2
+        metrics = (await request(agent.url + "/metrics")).text
+        assert "netprobe_startup_gate_seconds " not in metrics
+        late = echoing()
+        late.port = port
+        async with late:
+
+            async def is_open() -> bool:
+                return (await request(agent.url + "/startupz")).status == 200
+
+            await eventually(is_open, "an open gate")
+        recent = agent.status.status("api").recent
+        metrics = (await request(agent.url + "/metrics")).text
+    assert recent[0].success
+    assert not any(run.success for run in recent[1:])
+    waited = next(line for line in metrics.splitlines() if line.startswith("netprobe_startup_gate_seconds "))
+    assert float(waited.split()[1]) > 0.5
+    assert "netprobe_startup_gate_timed_out 0.0" in metrics
+    failures = f'netprobe_probes_total{{result="failure",target="api",type="tcp"}} {len(recent) - 1}.0'
+    assert failures in metrics
+
+
+async def test_an_answer_that_never_comes_holds_nobody_for_longer_than_that() -> None:
+    async with silent() as mute:
+        options = make_target("tcp", address=mute.address, dialogue=[{"expect": "hello"}]).options
+        target = dataclasses.replace(agents_target(mute.address), options=options)
+        async with Agent(config(target, gate=GateOptions(timeout=3.0))) as agent:
+
+            async def is_open() -> bool:
+                return (await request(agent.url + "/startupz")).status == 200
+
+            assert not await is_open()
+            await eventually(is_open, "an open gate")
+            metrics = (await request(agent.url + "/metrics")).text
+            first = agent.status.status("api").recent[-1]
+    assert "netprobe_startup_gate_timed_out 1.0" in metrics
+    assert first.failure is not None
+    assert first.failure.detail.endswith("within 1s")
