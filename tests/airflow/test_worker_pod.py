@@ -19,6 +19,7 @@ from tests.airflow.worker_pod import Airflow, Job, Result, WorkerPod
 from tests.image.images import netprobe_image
 from tests.lab import postgres
 from tests.lab.http_servers import response, routed
+from tests.lab.nameservers import answering
 from tests.lab.world import World, places
 from tests.lab.world.servers import template
 
@@ -26,6 +27,7 @@ HTTP_API, POSTGRES, SERVICE = DAGS = tuple(f"netprobe_example_{name}" for name i
 RUNS = ("healthy", "healthy-alone", "broken", "broken-alone", "killed", "wedged", "starved", "misconfigured")
 END_SECONDS = 2.0
 CA_FILE = "/etc/netprobe/ca.pem"
+WAREHOUSE = f"postgresql://probe:{postgres.PASSWORD}@internal-database:5432/app"
 
 CONFIGURATION = {
     "defaults": {"interval": "2s", "timeout": "1500ms"},
@@ -57,7 +59,7 @@ def airflow(
         tmp_path_factory.mktemp("airflow") / request.param,
         {
             "AIRFLOW_CONN_ORDERS_API": "https://api.example.com/orders",
-            "AIRFLOW_CONN_WAREHOUSE": f"postgresql://probe:{postgres.PASSWORD}@internal-database:5432/app",
+            "AIRFLOW_CONN_WAREHOUSE": WAREHOUSE,
             "AIRFLOW_VAR_REPORTS_URL": "http://web.airflow.svc.cluster.local/",
             "SSL_CERT_FILE": str(world.certificates.ca_file),
         },
@@ -161,17 +163,18 @@ def test_a_task_does_not_notice_what_becomes_of_the_sidecar(
     assert results == {POSTGRES: replace(good, state="up_for_retry"), SERVICE: good}
 
 
-def test_a_task_does_not_notice_a_broken_configuration(airflow: Airflow, faults: World, configuration: Path) -> None:
-    """Nothing of it is used; what the environment names is probed, and the pod ends as any other."""
-    faults.endpoints("internal-database")
+def test_a_broken_configuration_is_as_good_as_none(airflow: Airflow, faults: World, configuration: Path) -> None:
+    """Nothing of it is used. What the environment names is probed instead, and the pod ends as any other."""
+    faults.script_nameservers(answering("SERVFAIL"))
     (configuration / "netprobe.yaml").write_text("targets: [{name: a, type: carrier-pigeon")
 
     with WorkerPod(faults, airflow) as pod:
-        pod.start_sidecar(netprobe_image(), configuration)
+        pod.start_sidecar(netprobe_image(), configuration, AIRFLOW_CONN_WAREHOUSE=WAREHOUSE)
         results = pod.run(*jobs(airflow, "misconfigured", POSTGRES, SERVICE))
         ended = pod.end()
 
-    good = Result(state="success", tries=1, exit_code=0)
-    assert results == {POSTGRES: replace(good, state="up_for_retry"), SERVICE: good}
+    assert results == dict.fromkeys((POSTGRES, SERVICE), Result(state="up_for_retry", tries=1, exit_code=0))
+    for job in jobs(airflow, "misconfigured", POSTGRES, SERVICE):
+        assert "dns_failing" in verdicts(airflow.log(job)), airflow.log(job)
     assert ended.code == 0
     assert ended.seconds < END_SECONDS

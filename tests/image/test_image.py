@@ -35,6 +35,8 @@ targets:
   - {name: nobody, type: tcp, address: "127.0.0.1:9"}
 """
 
+DIAGNOSED = 'netprobe_diagnosis{cause="nothing_listening"} 1'
+
 pytestmark = pytest.mark.timeout(900)  # the first test waits for the base image
 
 
@@ -193,16 +195,14 @@ def test_it_probes_within_the_limits_of_a_sidecar(image: str, network: Namespace
     """100m CPU, 64 MiB, a root nobody can write to, no capability: it starts, probes, answers and ends with 0."""
     with sidecar(image, network, configuration=configuration) as container:
         wait_for(container, network, "/startupz")
-        wait_for(container, network, "/readyz")
+        until(lambda: DIAGNOSED in ask(network, "/metrics").text, f"{DIAGNOSED}: {container.log}", 60)
         targets = {entry["name"]: entry for entry in json.loads(ask(network, "/targets").body)["targets"]}
-        metrics = ask(network, "/metrics").text
         changed = podman("diff", container.name)
         stopped = container.terminate()
         state = container.inspect()["State"]
 
     assert targets["itself"]["last"]["success"], targets["itself"]
     assert not targets["nobody"]["last"]["success"]
-    assert 'netprobe_diagnosis{cause="nothing_listening"} 1' in metrics
     assert not state["OOMKilled"]
     assert stopped.code == 0, container
     assert [
@@ -261,12 +261,10 @@ def test_its_commands_can_be_typed(image: str, network: Namespace, configuration
         wait_for(container, network, "/readyz")
         version = container.execute("netprobe", "--version")
         explained = container.execute("netprobe", "explain")
-        shown = container.execute("netprobe", "config", "show")
         still_there = container.running
 
     assert version.stdout.strip() == f"netprobe {agent.__version__}"
     assert "nothing_listening" in explained.stdout
-    assert "http://127.0.0.1:9733/healthz" in shown.stdout
     assert still_there
 
 
