@@ -27,6 +27,13 @@ DOCUMENT = ROOT / "docs" / "configuration.md"
 ANNOTATED = ROOT / "config" / "reference.yaml"
 WIDTH = 120
 
+ALTERNATIVES = frozenset(
+    {("remote_write", path) for path in ("basic_auth.password", "bearer_token", "bearer_token_file")}
+    | {("pushgateway", f"basic_auth{path}") for path in ("", ".username", ".password", ".password_file")}
+    | {("pushgateway", "bearer_token")}
+)
+"""Keys that exclude one that is shown. A section is there once, and can show one of them only."""
+
 Place = tuple[str, str]
 """A key of the configuration: its section or the type of its target (`target` for the common keys), and its path."""
 
@@ -156,6 +163,8 @@ def annotated(text: str) -> tuple[str, list[str]]:
     known = every_key()
     # Sections that are alike, such as any, all and none of a dns target's answers, are explained once.
     missing = {(group, id(key)): f"{group}: {path}" for (group, path), key in reversed(known.items())}
+    for place in ALTERNATIVES:
+        missing.pop((place[0], id(known[place])), None)
     places = {
         row: place
         for place, row in _uses(root)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from yarl import URL
 
 from agent.keys import (
     NON_EMPTY,
+    PATH,
     REGEX,
     SECRET,
     SECRET_FILE,
@@ -25,6 +27,7 @@ from agent.keys import (
     section,
 )
 from agent.model import Secret
+from agent.net.addressing import RESOLV_CONF
 from agent.net.proxy import PROXY, ProxyMode, ProxyServer
 from agent.net.tls import TlsOptions
 from agent.net.urls import printable
@@ -124,6 +127,7 @@ class PushOptions:
         SECRET_FILE, default=None, doc="Authenticate with the token in this file, read at each push."
     )
     tls: TlsOptions = key(section(TlsOptions), default=TlsOptions(), doc="How TLS connections are made.")
+    resolv_conf: Path = key(PATH, default=RESOLV_CONF, doc="Resolver configuration to resolve names by.")
     proxy: ProxyMode | ProxyServer = key(
         PROXY,
         default=ProxyMode.ENVIRONMENT,

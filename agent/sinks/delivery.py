@@ -163,6 +163,7 @@ class Delivery:
                 bearer_token=options.bearer_token,
                 bearer_token_file=options.bearer_token_file,
                 tls=options.tls,
+                resolv_conf=options.resolv_conf,
                 proxy=options.proxy,
                 payload=parcel.body,
             ),

@@ -26,6 +26,8 @@ LONGEST_PAUSE_SECONDS = 60.0
 """Between two tries, doubled each time. The true pause is anything from half of it to the whole: those whose receiver
 went away together do not come back together."""
 LONGEST_RETRY_AFTER_SECONDS = 300.0
+_MARGIN_SECONDS = 0.1
+"""Left of the time for the last push, so that what became of it can still be told."""
 _UNDELIVERED = frozenset({Verdict.NOT_NOW, Verdict.LOST, Verdict.NOT_SENT})
 DOUBT_SECONDS = 300.0
 """How long a request whose fate is unknown is sent again before its samples are given up."""
@@ -117,7 +119,12 @@ class PeriodicPusher:
                 composed = True
                 continue
             parcel = self._waiting[0]
-            receipt = await self._send(parcel, min(self._timeout, until - loop.time()))
+            left = until - loop.time() - (_MARGIN_SECONDS if last else 0.0)
+            if left <= 0:
+                if self._doubtful_since is None:
+                    self._waiting.clear()
+                return
+            receipt = await self._send(parcel, min(self._timeout, left))
             if receipt.verdict in {Verdict.TAKEN, Verdict.REFUSED, Verdict.TURNED_AWAY}:
                 self._settle(parcel, receipt)
                 # Without what is too old, the latest values are taken by the same receiver.
@@ -138,7 +145,7 @@ class PeriodicPusher:
         first = self._doubtful_since is None
         # From here on: also where this is cut off.
         self._doubtful_since = doubtful_since = self._doubtful_since or loop.time()
-        receipt = await self._delivery.send(parcel, max(timeout_seconds, 0.001))
+        receipt = await self._delivery.send(parcel, timeout_seconds)
         if receipt.verdict is Verdict.REFUSED and not first:
             # Its samples are older than what the receiver has: it had come through.
             receipt = Receipt(verdict=Verdict.TAKEN)

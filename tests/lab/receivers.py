@@ -35,6 +35,11 @@ class Receiver:
     def url(self) -> str:
         return f"{'https' if self._context else 'http'}://127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     async def start(self) -> None:
         """Start it, on the same port as before, and wait until it is ready."""
         self.port = self.port or await free_port()

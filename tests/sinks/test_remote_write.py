@@ -26,6 +26,8 @@ from tests.lab.certificates import Certificates
 from tests.lab.http_servers import Received, response
 from tests.lab.leaks import nothing_leaks
 from tests.lab.misbehaving import refusing_port, resetting, silent
+from tests.lab.nameservers import Nameserver, loopback_ip, resolv_conf, zone
+from tests.lab.nameservers import silent as silent_nameserver
 from tests.lab.outcomes import outcome
 from tests.lab.pushing import IDENTITY, Pod
 from tests.lab.receivers import free_port
@@ -509,6 +511,23 @@ async def test_a_certificate_nobody_vouches_for(certificates: Certificates, *, v
             pass
     failures = pod.metrics.pushes["remote_write"].failures
     assert set(failures) == (set() if not verify else {(Phase.TLS, Reason.CERTIFICATE_UNTRUSTED)})
+
+
+async def test_a_name_is_looked_up_and_one_that_nobody_answers_for_keeps_nobody(tmp_path: Path) -> None:
+    async with Scripted(TAKEN) as server:
+        port = server.port
+        async with Nameserver(zone("receiver.test. 60 IN A 127.0.0.1"), ip=loopback_ip(), port=53) as nameserver:
+            known = Path(resolv_conf(tmp_path, nameserver))
+            async with Pod(remote_write=f"http://receiver.test:{port}/", resolv_conf=known) as pod:
+                pass
+        assert len(server.taken) == 1, pod.metrics.pushes
+    began = time.monotonic()
+    async with Nameserver(silent_nameserver, ip=loopback_ip(), port=53) as nameserver:
+        unknown = Path(resolv_conf(tmp_path, nameserver))
+        async with Pod(remote_write=f"http://receiver.test:{port}/", resolv_conf=unknown, grace_seconds=1.0) as pod:
+            pass
+    assert time.monotonic() - began < 5, "a lookup by libc takes ten seconds, and cannot be cut off"
+    assert set(pod.metrics.pushes["remote_write"].failures) == {(Phase.RESOLVE, Reason.TIMEOUT)}
 
 
 async def test_a_proxy_of_the_environment_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
