@@ -82,6 +82,7 @@ def desk(tmp_path: Path) -> Path:
     (tmp_path / "my-values.yaml").write_text(values, "utf-8")
     (tmp_path / "netprobe.yaml").write_text("discover: [airflow, kubernetes]\n")
     (tmp_path / "remote-write-password").write_text("secret")
+    (tmp_path / "sidecar.json").write_text("")
     (tmp_path / "deploy").symlink_to(DEPLOY)
     return tmp_path
 
@@ -90,21 +91,25 @@ def desk(tmp_path: Path) -> Path:
 def test_a_command_of_ours_does_something(desk: Path, words: list[str]) -> None:
     """It succeeds, and what is to change a file changes it."""
     file = desk / words[-1]
+    command = words[1 : words.index(">")] if ">" in words else words[1:]
     before = file.read_text("utf-8")
-    if "--remove" in words:
-        netprobe(*(word for word in words[1:] if word != "--remove"), directory=desk)
+    if "--remove" in command:
+        netprobe(*(word for word in command if word != "--remove"), directory=desk)
         assert "name: netprobe\n" in file.read_text("utf-8")
-    done = netprobe(*words[1:], directory=desk)
+    done = netprobe(*command, directory=desk)
+    if ">" in words:
+        file.write_text(done.stdout)
     after = file.read_text("utf-8")
 
     assert done.returncode == 0, done.stderr
-    if "--remove" in words or "--diff" in words or words[1] != "inject":
+    if "--remove" in command or "--diff" in command or command[0] != "inject":
         assert after == before
     else:
-        assert "name: netprobe\n" in after
-    if "--diff" in words:
+        (made,) = yaml.safe_load_all(after)
+        assert "netprobe" in re.findall(r"'name': '(\w+)'", str(made))
+    if "--diff" in command:
         assert "+    - name: netprobe\n" in done.stdout
-    if "--image" in words:
+    if "--image" in command:
         assert f"netprobe@{DIGEST}" in after + done.stdout
 
 

@@ -28,6 +28,7 @@ CHARTS: Mapping[str, tuple[str, ...]] = {
     "chart/values.yaml": (*IMAGE, *CHART),
     "chart/values-before-1.21.yaml": (*IMAGE, *CHART, "--chart-version", "1.20"),
 }
+HOOK_VALUES = "chart/values-hook.yaml"
 SHIPPED = {**PODS, **CHARTS}
 """By file: the options that make it of the same file without the sidecar."""
 
@@ -49,10 +50,11 @@ def test_a_file_is_what_inject_makes(name: str) -> None:
 def test_every_file_is_looked_at() -> None:
     found = [path for part in ("pod-templates", "chart") for path in (DEPLOY / part).rglob("*.yaml")]
 
-    assert {str(path.relative_to(DEPLOY)) for path in found if path.name != "kustomization.yaml"} == SHIPPED.keys()
+    names = {str(path.relative_to(DEPLOY)) for path in found if path.name != "kustomization.yaml"}
+    assert names == {*SHIPPED, HOOK_VALUES}
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", [*SHIPPED, HOOK_VALUES])
 def test_a_file_says_what_it_is_for(name: str) -> None:
     """Its first line is a comment, and its lines are short enough to be read beside another window."""
     lines = text_of(name).splitlines()
@@ -162,8 +164,35 @@ def test_the_values_stand_where_the_chart_looks(name: str) -> None:
         values = values[key]
 
     assert values.keys() == LISTS
-    # The chart takes them for templates.
-    assert not re.search(r"\{\{|\}\}\}\}", re.sub(r"#.*", "", text_of(name)))
+    assert "{{" not in text_of(name), "the chart would take it for a template"
+
+
+def test_the_hook_finds_what_its_values_mount() -> None:
+    """The sidecar where the hook looks for it, mounted whole, so that it can be taken away."""
+    values = yaml.safe_load(text_of(HOOK_VALUES))
+    hook = (DEPLOY / "airflow/airflow_local_settings.py").read_text("utf-8")
+    (path,) = re.findall(r'^DEFAULT_PATH = "(.*)"$', hook, re.MULTILINE)
+    mounts = {mount["name"]: mount for mount in values["volumeMounts"]}
+    sidecar = mounts["netprobe-sidecar"]
+
+    assert values.keys() == {"volumes", "volumeMounts"}
+    assert mounts.keys() == {volume["name"] for volume in values["volumes"]}
+    assert all(volume["configMap"]["optional"] for volume in values["volumes"])
+    assert sidecar["mountPath"] == str(Path(path).parent)
+    assert "subPath" not in sidecar
+    assert f"--from-file {Path(path).name}\n" in text_of(HOOK_VALUES)
+    assert "{{" not in hook
+    check(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "scheduler"},
+            "spec": {
+                "containers": [{"name": "scheduler", "image": "airflow", "volumeMounts": values["volumeMounts"]}],
+                "volumes": values["volumes"],
+            },
+        }
+    )
 
 
 # --- what the sidecar reads ------------------------------------------------------------------------------------------
@@ -184,9 +213,9 @@ def test_the_configuration_may_refer_to_a_secret(name: str) -> None:
     }
     pushing = yaml.safe_load(text_of("kustomize/overlays/remote-write/remote-write.yaml"))["remote_write"]
     assert Path(pushing["basic_auth"]["password_file"]).parent == Path(directory)
-    assert all(container["name"] == "netprobe" or not mounts(container, mount) for container in containers(pod))
+    assert all(container["name"] == "netprobe" or not has_mounted(container, mount) for container in containers(pod))
 
 
-def mounts(container: Manifest, mount: Manifest) -> bool:
+def has_mounted(container: Manifest, mount: Manifest) -> bool:
     """Whether a container has this volume, too: the task has no business with the secret."""
     return mount["name"] in [each["name"] for each in container.get("volumeMounts", ())]
