@@ -125,7 +125,12 @@ async def test_nothing_of_a_bad_configuration_is_used(host: Namespace, tmp_path:
 async def test_no_configuration_is_no_problem(host: Namespace, tmp_path: Path, kind: str) -> None:
     """An optional ConfigMap that is not there leaves an empty directory."""
     named = {"empty directory": {"NETPROBE_CONFIG": str(tmp_path)}, "no directory": {"NETPROBE_CONFIG": "/absent"}}
-    env = {**named.get(kind, {}), "AIRFLOW_CONN_WAREHOUSE": "postgresql://etl:s3cret@127.0.0.1:1/dwh"}
+    env = {
+        **named.get(kind, {}),
+        "AIRFLOW_CONN_WAREHOUSE": "postgresql://etl:s3cret@127.0.0.1:1/dwh",
+        "KUBERNETES_SERVICE_HOST": "127.0.0.1",
+        "KUBERNETES_SERVICE_PORT": "1",
+    }
     async with sidecar(host, *OPEN, env=env) as agent:
         await agent.event("agent_started")
         metrics = (await agent.get("/metrics")).text
@@ -135,7 +140,7 @@ async def test_no_configuration_is_no_problem(host: Namespace, tmp_path: Path, k
     assert "netprobe_config_last_reload_successful 1.0" in metrics
     assert page["configuration_usable"] is True
     assert "127.0.0.1:1/dwh" in {entry["address"] for entry in entries}
-    assert {"nameserver", "connection"} <= {entry["role"] for entry in entries}
+    assert {"kubernetes_api", "connection"} <= {entry["role"] for entry in entries}
     assert not agent.of("configuration_unusable")
     assert "s3cret" not in agent.text
 
