@@ -325,11 +325,12 @@ def _discover(arguments: argparse.Namespace) -> int:
 def _config_validate(arguments: argparse.Namespace) -> int:
     from agent.config import hardcoded_addresses  # noqa: PLC0415
 
-    targets = _load(arguments).targets
-    for remark in hardcoded_addresses(targets):
+    config = _load(arguments)
+    for remark in hardcoded_addresses(config.targets):
         _say(f"{arguments.config}: warning: target {remark.target.name}: {remark.text}")
-    count = len(targets)
-    _print(f"{arguments.config}: {count} target{'' if count == 1 else 's'}")
+    count = len(config.targets)
+    found = ", and what discovery finds where it runs" if config.discover is not None else ""
+    _print(f"{arguments.config}: {count} target{'' if count == 1 else 's'}{found}")
     return FINE
 
 

@@ -210,6 +210,25 @@ def test_no_value_raises(value: str) -> None:
     assert not [item for item in found.skipped if "internal error" in item.why]
 
 
+class Unsteady(dict[str, str]):
+    """An environment one of whose values cannot be read."""
+
+    def __getitem__(self, name: str) -> str:
+        if name == "AIRFLOW_CONN_B":
+            raise OSError("secret")
+        return super().__getitem__(name)
+
+
+def test_a_defect_costs_one_source_and_quotes_nothing() -> None:
+    """Whatever goes wrong in here, what was found stays found."""
+    environ = Unsteady({f"AIRFLOW_CONN_{name}": f"mysql://{name}" for name in "ABC"})
+
+    found = discovered(environ)
+
+    assert [target.name for target in found.targets] == ["conn-a", "conn-c"]
+    assert [(item.source, item.why) for item in found.skipped] == [("AIRFLOW_CONN_B", "internal error: OSError")]
+
+
 # --- kubernetes -----------------------------------------------------------------------------------------------------
 
 

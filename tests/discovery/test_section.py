@@ -9,8 +9,10 @@ import jsonschema_rs
 import pytest
 import yaml
 
+from agent.cli import main
 from agent.config import Config, DiscoverOptions, json_schema, load, show
 from agent.config.sections import MetadataDb, Source
+from agent.exit_codes import FINE
 
 BOTH = (Source.AIRFLOW, Source.KUBERNETES)
 
@@ -70,3 +72,13 @@ def test_the_short_form_is_one_key_among_files(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").write_text("discover: {limit: 7}\n", encoding="utf-8")
 
     assert load(tmp_path, {}).discover == DiscoverOptions(sources=(Source.AIRFLOW,), limit=7)
+
+
+def test_validate_says_that_there_may_be_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No targets of its own is no mistake then; how many there will be depends on the pod."""
+    path = tmp_path / "netprobe.yaml"
+    path.write_text("discover: airflow\n", encoding="utf-8")
+
+    assert main(["config", "validate", "--config", str(path)]) == FINE
+
+    assert capsys.readouterr().out == f"{path}: 0 targets, and what discovery finds where it runs\n"

@@ -61,7 +61,10 @@ def discover(config: Config, options: DiscoverOptions, environ: Mapping[str, str
     resolv_conf = config.defaults.get("resolv_conf", RESOLV_CONF)
     choosing = _Choosing(config, options, namespace(environ, resolv_conf))
     for item in _everything(options, environ, resolv_conf):
-        choosing.take(item)
+        try:
+            choosing.take(item)
+        except Exception as error:  # noqa: BLE001 - its text may quote a value
+            choosing.take(_failed(item.source, error))
     return choosing.result()
 
 
@@ -74,10 +77,14 @@ def _everything(options: DiscoverOptions, environ: Mapping[str, str], resolv_con
     yield from _guarded("airflow", partial(airflow.settings, environ, options))
     variables = sorted(filter(airflow.is_connection, environ))
     for variable in variables[:CONNECTIONS_LIMIT]:
-        yield from _guarded(variable, partial(airflow.connection, variable, environ[variable], options))
+        yield from _guarded(variable, partial(_connection, variable, environ, options))
     more = len(variables) - CONNECTIONS_LIMIT
     if more > 0:
         yield Skipped(source=f"{airflow.CONNECTION_PREFIX}*", why=f"{more} more connections are not looked at")
+
+
+def _connection(variable: str, environ: Mapping[str, str], options: DiscoverOptions) -> Iterator[Found | Skipped]:
+    return airflow.connection(variable, environ[variable], options)
 
 
 def _guarded(source: str, find: Callable[[], Iterable[Found | Skipped]]) -> Iterator[Found | Skipped]:
@@ -85,7 +92,11 @@ def _guarded(source: str, find: Callable[[], Iterable[Found | Skipped]]) -> Iter
     try:
         yield from find()
     except Exception as error:  # noqa: BLE001 - its text may quote a value
-        yield Skipped(source=source, why=f"internal error: {type(error).__name__}")
+        yield _failed(source, error)
+
+
+def _failed(source: str, error: Exception) -> Skipped:
+    return Skipped(source=source, why=f"internal error: {type(error).__name__}")
 
 
 class _Choosing:
@@ -113,22 +124,21 @@ class _Choosing:
         self._left_out = 0
 
     def take(self, item: Found | Skipped) -> None:
+        """Make a target of something, or a reason why it is none."""
         if isinstance(item, Skipped):
             self._skip(item.source, item.why)
-            return
-        why = self._objection(item)
-        if why is None:
-            self._add(item)
-        else:
+        elif why := self._objection(item):
             self._skip(item.source, why)
+        else:
+            self._add(item)
 
     def result(self) -> Discovery:
         if self._left_out:
             self._skipped.append(Skipped(source="*", why=f"{self._left_out} more are left out"))
         return Discovery(targets=tuple(self._targets), skipped=tuple(self._skipped), sources=self._sources)
 
-    def _objection(self, item: Found) -> str | None:
-        """Why something is no target; None where it is one."""
+    def _objection(self, item: Found) -> str:
+        """Why something is no target; empty where it is one."""
         where = item.endpoint.place
         key = (*where, item.endpoint.login.database)
         if item.unwanted:
@@ -147,7 +157,7 @@ class _Choosing:
             return f"no pattern of discover.allow matches {' or '.join(texts)}"
         if len(self._targets) >= self._options.limit:
             return f"discover.limit: {self._options.limit} targets have been found before it"
-        return None
+        return ""
 
     def _add(self, item: Found) -> None:
         name, index = item.name, 0

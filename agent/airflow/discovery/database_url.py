@@ -71,7 +71,7 @@ def _read_one(url: str, *, keep_password: bool) -> Iterator[Endpoint]:
         password=Secret(unquote(match["password"])) if keep_password and match["password"] else None,
         parameters=tuple((name, query[name][0]) for name in _LIBPQ if query.get(name)),
     )
-    items = [item for host in hosts for item in re.split(r"[,;]", host)]
+    items = [item for host in hosts for item in re.split(r"[,;]", host, maxsplit=HOSTS_LIMIT)]
     if len(items) > HOSTS_LIMIT:
         raise Unreadable(f"it names more than {HOSTS_LIMIT} hosts")
     for item in items:

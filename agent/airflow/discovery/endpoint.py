@@ -146,7 +146,7 @@ def listed(text: str, *, ask: Ask, port: int | None = None, usual: int | None = 
     scheme = shared["scheme"] if shared else ""
     body = shared["rest"] if shared else text
     # Commas may also stand in a path or a query, which are none of the host's.
-    items = [item.strip() for item in re.split(r"[,;]", body) if item.strip()]
+    items = [item.strip() for item in re.split(r"[,;]", body, maxsplit=HOSTS_LIMIT) if item.strip()]
     if not items:
         raise Unreadable("it names no host")
     if any("@" in item for item in items[1:]):
