@@ -129,7 +129,7 @@ async def test_no_configuration_is_no_problem(host: Namespace, tmp_path: Path, k
         **named.get(kind, {}),
         "AIRFLOW_CONN_WAREHOUSE": "postgresql://etl:s3cret@127.0.0.1:1/dwh",
         "KUBERNETES_SERVICE_HOST": "127.0.0.1",
-        "KUBERNETES_SERVICE_PORT": "1",
+        "KUBERNETES_SERVICE_PORT": "2",
     }
     async with sidecar(host, *OPEN, env=env) as agent:
         await agent.event("agent_started")
