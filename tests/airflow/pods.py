@@ -11,6 +11,9 @@ import sys
 from types import SimpleNamespace
 from typing import Any
 
+from airflow.providers.cncf.kubernetes.executors.kubernetes_executor_utils import (  # type: ignore[import-not-found]
+    get_base_pod_from_template,
+)
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator  # type: ignore[import-not-found]
 from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator  # type: ignore[import-not-found]
 from kubernetes.client import ApiClient  # type: ignore[import-not-found]
@@ -25,7 +28,8 @@ def executor_pod(task: dict[str, Any], template: str, override: dict[str, Any] |
         date=None,
         args=worker,
         pod_override_object=override and PodGenerator.deserialize_model_dict(override),
-        base_worker_pod=PodGenerator.deserialize_model_file(template),
+        # As for a task that names a template of its own, beside that of the configuration.
+        base_worker_pod=get_base_pod_from_template(template, SimpleNamespace(pod_template_file="that of all others")),
         namespace="airflow",
         scheduler_job_id="7",
         with_mutation_hook=True,
