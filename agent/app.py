@@ -42,6 +42,7 @@ from agent.sinks.log import LogSink
 from agent.sinks.metrics import Metrics
 from agent.sinks.push import Pusher
 from agent.sinks.pushers import pushers
+from agent.sinks.refresh import Refresh
 from agent.sinks.status import StatusSink, entry
 from agent.starvation import Starvation, Throttling
 
@@ -99,14 +100,25 @@ class Agent:
         self._experimenter = _experimenter(config.diagnosis, self._probers)
         self._diagnosis_log = DiagnosisLog()
         self._diagnosis_history = DiagnosisHistory(self.status)
+        self._refresh = Refresh(
+            self.status,
+            lambda deserves: self._scheduler.hasten(deserves),  # noqa: PLW0108 - that is made below
+        )
         self._diagnostician = Diagnostician(
             self.status,
             read_pod(targets, time.time()),
             self._starvation,
             asker=self._experimenter,
-            listeners=(self.metrics, self._diagnosis_history, self._diagnosis_log),
+            listeners=(self.metrics, self._diagnosis_history, self._diagnosis_log, self._refresh),
         )
-        self._sinks: Sequence[Sink] = (self.metrics, self.status, LogSink(targets), self._diagnostician, self._gate)
+        self._sinks: Sequence[Sink] = (
+            self.metrics,
+            self.status,
+            LogSink(targets),
+            self._refresh,
+            self._diagnostician,
+            self._gate,
+        )
         self._scheduler = Scheduler(
             targets,
             self._probe,
@@ -125,6 +137,7 @@ class Agent:
                 broken=self._broken,
                 unready=self._unready,
                 unstarted=lambda: self._gate.closed,
+                refresh=self._refresh,
                 told=self._tasks.tell,
                 leave=self.leave.set,
             )

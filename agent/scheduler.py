@@ -13,6 +13,7 @@ import itertools
 import math
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -124,6 +125,13 @@ class Timetable:
         self.due, self._on_grid = max(self._round_at, now), True
         return skipped
 
+    def hasten(self, now: float) -> bool:
+        """Have the next run now, if it is not due anyway. It is one more: the round of the grid stays where it is."""
+        if self.due <= now:
+            return False
+        self.due, self._on_grid = now, False
+        return True
+
     def _skip(self, now: float) -> int:
         late = now - (self._origin + self._round * self._interval)
         missed = max(0, math.ceil(late / self._interval - GRACE))
@@ -163,6 +171,7 @@ class Scheduler:
         self._slots = asyncio.Semaphore(concurrency)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._running: set[str] = set()
+        self._hastened: dict[str, asyncio.Event] = {target.name: asyncio.Event() for target in self._targets}
         self._stopping = False
 
     def start(self) -> None:
@@ -174,6 +183,20 @@ class Scheduler:
             task = asyncio.create_task(self._guard(target, timetable), name=f"target {target.name}")
             task.add_done_callback(self._ended)
             self._tasks[target.name] = task
+
+    def hasten(self, deserves: Callable[[Target[Any]], bool]) -> Sequence[str]:
+        """Run whatever deserves it before its turn, and return the names of those and of what is running already.
+
+        Nothing is, once the end has begun.
+        """
+        if self._stopping:
+            return []
+        now = asyncio.get_running_loop().time()
+        names = [target.name for target in self._targets if target.name in self._running or deserves(target)]
+        for name in names:
+            if name not in self._running and self._timetables[name].hasten(now):
+                self._hastened[name].set()
+        return names
 
     @property
     def ended(self) -> Sequence[str]:
@@ -241,7 +264,11 @@ class Scheduler:
 
     async def _once(self, target: Target[Any], timetable: Timetable) -> None:
         loop = asyncio.get_running_loop()
-        await asyncio.sleep(timetable.due - loop.time())
+        hastened = self._hastened[target.name]
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(timetable.due):
+                await hastened.wait()
+        hastened.clear()
         async with self._slots:
             self._ledger.started(max(0.0, loop.time() - timetable.due))
             self._running.add(target.name)

@@ -80,6 +80,8 @@ class Pages:
     """What is still awaited before the agent's numbers mean something, if anything."""
     unstarted: Callable[[], str | None]
     """What the start of the other containers still waits for, if anything."""
+    refresh: Callable[[], Awaitable[None]]
+    """Looks at every target before its turn, within bounds, and returns once what was seen is explained."""
     told: Callable[[bytes], None]
     """Takes what a task says about itself. Raises ValueError with a sentence."""
     leave: Callable[[], None]
@@ -114,6 +116,7 @@ class Server:
         }
         self._actions: Mapping[str, tuple[Callable[[web.Request], Awaitable[tuple[int, Document]]], str]] = {
             "/task": (self._task, "from this pod alone: which task begins or ends, as JSON"),
+            "/refresh": (self._refresh, "from this pod alone: look now, as a task has failed, and answer when done"),
             "/quitquitquit": (self._quit, "from this pod alone: end, as at a SIGTERM"),
         }
         app = web.Application(client_max_size=BODY_LIMIT_BYTES)
@@ -249,6 +252,12 @@ class Server:
             self._pages.told(body)
         except ValueError as error:
             return 400, _text(f"{error}\n")
+        return 204, _Plain("text/plain; charset=utf-8", ())
+
+    async def _refresh(self, request: web.Request) -> tuple[int, Document]:
+        if (stranger := _stranger(request)) is not None:
+            return 403, _text(stranger)
+        await self._pages.refresh()
         return 204, _Plain("text/plain; charset=utf-8", ())
 
     async def _quit(self, request: web.Request) -> tuple[int, Document]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -60,6 +61,7 @@ async def test_every_page_is_listed() -> None:
         broken=lambda: None,
         unready=lambda: None,
         unstarted=lambda: None,
+        refresh=lambda: asyncio.sleep(0),
         told=lambda _: None,
         leave=lambda: None,
     )

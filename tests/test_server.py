@@ -46,12 +46,16 @@ class Content:
     held: str | None = None
     asked: list[tuple[str, str]] = field(default_factory=list)
     told: list[bytes] = field(default_factory=list)
+    refreshed: int = 0
     left: asyncio.Event = field(default_factory=asyncio.Event)
 
     def tell(self, body: bytes) -> None:
         if body == b"nonsense":
             raise ValueError("expected sense, got nonsense")
         self.told.append(body)
+
+    async def refresh(self) -> None:
+        self.refreshed += 1
 
     async def metrics(self, accept: str, accept_encoding: str) -> Body:
         self.asked.append((accept, accept_encoding))
@@ -69,6 +73,7 @@ async def serving(content: Content | None = None, listen: HostPort = HostPort("1
             broken=lambda: content.broken,
             unready=lambda: content.awaited,
             unstarted=lambda: content.held,
+            refresh=content.refresh,
             told=content.tell,
             leave=content.left.set,
         )
@@ -502,7 +507,7 @@ async def test_the_url_can_be_connected_to(host: str, shown: str) -> None:
 
 # --- what is done at somebody's request -----------------------------------------------------------------------------
 
-ACTIONS = ("/task", "/quitquitquit")
+ACTIONS = ("/task", "/refresh", "/quitquitquit")
 
 
 async def test_the_start_is_held_back_in_a_sentence() -> None:
@@ -525,11 +530,14 @@ async def test_the_pod_itself_may_tell_and_ask(address: str) -> None:
         for host in hosts:
             told = await request(f"http://{host}:{port}/task", method="POST", body=b'{"some": "body"}')
             assert (told.status, told.body) == (204, b"")
+            looked = await request(f"http://{host}:{port}/refresh", method="POST")
+            assert (looked.status, looked.body) == (204, b"")
             content.left.clear()
             asked = await request(f"http://{host}:{port}/quitquitquit", method="POST")
             assert (asked.status, asked.text) == (200, "ok\n")
             assert content.left.is_set()
     assert content.told == [b'{"some": "body"}'] * len(hosts)
+    assert content.refreshed == len(hosts)
 
 
 @pytest.mark.parametrize("path", ACTIONS)
@@ -542,7 +550,7 @@ async def test_looking_does_nothing(path: str, method: str) -> None:
     assert answer.status == 405
     assert answer.headers["allow"] == "POST"
     assert not content.left.is_set()
-    assert content.told == []
+    assert (content.told, content.refreshed) == ([], 0)
 
 
 @pytest.mark.parametrize("path", ACTIONS)
@@ -561,7 +569,7 @@ async def test_nobody_else_may(path: str) -> None:
             assert answer.status == 403
             assert answer.text == "expected a request over this pod's own loopback, got one from elsewhere\n"
     assert not content.left.is_set()
-    assert content.told == []
+    assert (content.told, content.refreshed) == ([], 0)
 
 
 @pytest.mark.parametrize("path", ACTIONS)
@@ -573,7 +581,7 @@ async def test_a_proxy_in_the_pod_is_nobody_to_obey(path: str, header: str) -> N
         answer = await request(server.url + path, method="POST", headers={header: "10.0.0.1"}, body=b"{}")
     assert answer.status == 403
     assert not content.left.is_set()
-    assert content.told == []
+    assert (content.told, content.refreshed) == ([], 0)
 
 
 async def test_what_cannot_be_taken_is_refused_with_a_sentence() -> None:
@@ -609,6 +617,7 @@ async def test_one_that_cannot_listen_can_try_elsewhere() -> None:
                 broken=lambda: None,
                 unready=lambda: None,
                 unstarted=lambda: None,
+                refresh=content.refresh,
                 told=content.tell,
                 leave=content.left.set,
             )

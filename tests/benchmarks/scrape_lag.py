@@ -109,6 +109,10 @@ async def measure(targets: int, seconds: float) -> None:
             diagnosis=dict,
             broken=lambda: None,
             unready=lambda: None,
+            unstarted=lambda: None,
+            refresh=lambda: asyncio.sleep(0),
+            told=lambda _: None,
+            leave=lambda: None,
         )
     )
     await server.start(HostPort("127.0.0.1", 0))

@@ -30,6 +30,8 @@ from airflow.plugins_manager import AirflowPlugin
 URL = "http://127.0.0.1:9733"
 PATIENCE_SECONDS = 2.0
 """For everything that is asked when a task has failed, together."""
+READING_SECONDS = 0.3
+"""Of those, what is kept for reading what has been found."""
 TELLING_SECONDS = 0.5
 """For telling netprobe which task runs, or that it has ended: nothing depends on it."""
 ANSWER_BYTES = 1 << 20
@@ -168,12 +170,13 @@ def _tell_task(state: str, task_instance: Any, deadline: float) -> None:
 
 def _say(task_instance: Any, failed_at: float, deadline: float) -> bool:
     """Write down what netprobe says. False where there is no netprobe."""
-    answer = _request("GET", "/diagnosis", b"", deadline)
-    if answer is None:
+    document = _diagnosis(deadline)
+    if document is None:
         return False
-    document = json.loads(answer)
     started_at = _loaded(task_instance).get("start_date")
     started = started_at.timestamp() if isinstance(started_at, datetime) else None
+    if not any(_since(verdict, started) for verdict in document["verdicts"]):
+        document = _looked_again(document, deadline)
     records = list(_records(document, started, failed_at))
     if not records:
         _log.debug("netprobe: %s", "nothing is wrong" if document.get("since") else "no target has a result yet")
@@ -188,6 +191,28 @@ def _say(task_instance: Any, failed_at: float, deadline: float) -> bool:
         if text:
             _log.log(level, "%s", text)
     return True
+
+
+def _diagnosis(deadline: float) -> Mapping[str, Any] | None:
+    """None where there is no netprobe."""
+    answer = _request("GET", "/diagnosis", b"", deadline)
+    return None if answer is None else json.loads(answer)
+
+
+def _since(verdict: Mapping[str, Any], started: float | None) -> bool:
+    """Whether a verdict began while the task ran."""
+    began = _time(verdict.get("began_at"))
+    return began is not None and (started is None or began >= started)
+
+
+def _looked_again(document: Mapping[str, Any], deadline: float) -> Mapping[str, Any]:
+    """What netprobe says once it has looked at its targets anew: the fault may be younger than its last round."""
+    try:
+        _request("POST", "/refresh", b"", deadline - READING_SECONDS)
+        return _diagnosis(deadline) or document
+    except (OSError, ValueError) as error:
+        _log.debug("netprobe did not look again: %s", _why(error))
+        return document
 
 
 def _records(document: Mapping[str, Any], started: float | None, failed: float) -> Iterator[tuple[int, list[str]]]:
