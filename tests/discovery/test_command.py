@@ -84,17 +84,17 @@ async def test_json_says_the_same(tmp_path: Path) -> None:
 
 async def test_no_configuration_is_needed() -> None:
     """Everything is looked for then."""
-    done = await netprobe("discover", env={"AIRFLOW_CONN_DB": "mysql://db"})
+    done = await netprobe("discover", env={"AIRFLOW_CONN_DB": "redis://db"})
 
-    assert done.lines[1].split() == ["conn-db", "tcp", "db:3306", "connection", "cluster", "AIRFLOW_CONN_DB"]
+    assert done.lines[1].split() == ["conn-db", "tcp", "db:6379", "connection", "cluster", "AIRFLOW_CONN_DB"]
     assert "KUBERNETES_SERVICE_HOST" in done.stdout
     assert (done.stderr, done.code) == ("", FINE)
 
 
 async def test_a_configuration_without_the_section_is_told(tmp_path: Path) -> None:
     """What is printed is what the section would add, beside the targets of the configuration."""
-    config = configuration(tmp_path, "targets: [{name: db, type: tcp, address: 'db:3306'}]")
-    environ = {"NETPROBE_CONFIG": config, "AIRFLOW_CONN_DB": "mysql://db", "AIRFLOW_CONN_X": "mysql://x"}
+    config = configuration(tmp_path, "targets: [{name: db, type: tcp, address: 'db:6379'}]")
+    environ = {"NETPROBE_CONFIG": config, "AIRFLOW_CONN_DB": "redis://db", "AIRFLOW_CONN_X": "redis://x"}
 
     done = await netprobe("discover", env=environ)
 
@@ -122,7 +122,7 @@ async def test_a_broken_configuration_ends_the_command(tmp_path: Path) -> None:
 
 async def test_what_a_variable_is_called_does_nothing_to_a_terminal() -> None:
     """Names of variables come from whoever made the pod, and may hold any byte but = and NUL."""
-    done = await netprobe("discover", env={"AIRFLOW_CONN_\x1b[31mX\udcff": "mysql://db", "AIRFLOW_CONN_\nY": "x"})
+    done = await netprobe("discover", env={"AIRFLOW_CONN_\x1b[31mX\udcff": "redis://db", "AIRFLOW_CONN_\nY": "x"})
 
     assert "\x1b" not in done.stdout
     assert "AIRFLOW_CONN_\\x1b[31mX\\udcff" in done.stdout

@@ -32,7 +32,7 @@ def test_without_the_section_nothing_is_added(tmp_path: Path) -> None:
     """Discovery is asked for; it never surprises."""
     text = "targets: [{name: a, type: tcp, address: 'a:1'}]"
 
-    config, skipped = configured(tmp_path, text, {"AIRFLOW_CONN_X": "mysql://db"})
+    config, skipped = configured(tmp_path, text, {"AIRFLOW_CONN_X": "redis://db"})
 
     assert [target.name for target in config.targets] == ["a"]
     assert skipped == {}
@@ -47,7 +47,7 @@ def test_targets_of_the_configuration_come_first_and_win(tmp_path: Path) -> None
       - {name: orders, type: tcp, address: "Orders.example.com.:5432"}
     """
     environ = {
-        "AIRFLOW_CONN_ONE": "mysql://one",
+        "AIRFLOW_CONN_ONE": "redis://one",
         "AIRFLOW_CONN_TWO": "postgres://u:p@orders.example.com/app",
         "AIRFLOW_CONN_THREE": "postgres://orders.example.com:5433/app",
     }
@@ -65,7 +65,7 @@ def test_defaults_of_the_configuration_count_for_what_is_found(tmp_path: Path) -
     """Nobody configures a slow rhythm to have half of the targets ignore it."""
     text = "{discover: [airflow], defaults: {interval: 2m, timeout: 3s, family: 4}}"
 
-    config, _ = configured(tmp_path, text, {"AIRFLOW_CONN_X": "mysql://db"})
+    config, _ = configured(tmp_path, text, {"AIRFLOW_CONN_X": "redis://db"})
 
     (target,) = config.targets
     assert (target.interval_seconds, target.timeout_seconds, target.options.family) == (120.0, 3.0, "4")
@@ -73,7 +73,7 @@ def test_defaults_of_the_configuration_count_for_what_is_found(tmp_path: Path) -
 
 def test_without_defaults_a_found_target_is_probed_like_any_other() -> None:
     """Every 15 seconds, by the defaults of the reference."""
-    (target,) = discovered({"AIRFLOW_CONN_X": "mysql://db"}).targets
+    (target,) = discovered({"AIRFLOW_CONN_X": "redis://db"}).targets
 
     assert (target.interval_seconds, target.timeout_seconds, target.role) == (15.0, 6.0, Role.CONNECTION)
 
@@ -102,34 +102,55 @@ def test_what_is_named_twice_is_one_target_with_the_most_particular_role() -> No
 def test_names_are_unique_readable_and_stable() -> None:
     """Ids that differ in what a name cannot hold get numbers, in the order of their variables."""
     environ = {
-        "AIRFLOW_CONN_ORDERS_DB": "mysql://one",
-        "AIRFLOW_CONN_ORDERS-DB": "mysql://two",
-        "AIRFLOW_CONN__SALES___ORDERS_DB": "mysql://three",
-        "AIRFLOW_CONN__ODD": "mysql://four",
-        "AIRFLOW_CONN_ŻÓŁĆ": "mysql://five",
-        "AIRFLOW_CONN_" + "A" * 300: "mysql://six",
+        "AIRFLOW_CONN_ORDERS_DB": "redis://one",
+        "AIRFLOW_CONN_ORDERS-DB": "redis://two",
+        "AIRFLOW_CONN__SALES___ORDERS_DB": "redis://three",
+        "AIRFLOW_CONN__ODD": "redis://four",
+        "AIRFLOW_CONN_ŻÓŁĆ": "redis://five",
+        "AIRFLOW_CONN_" + "A" * 300: "redis://six",
     }
 
     names = addresses(environ)
 
     assert names == {
-        "conn-orders-db": "tcp two:3306",
-        "conn-orders-db-2": "tcp one:3306",
-        "conn-sales.orders-db": "tcp three:3306",
-        "conn-odd": "tcp four:3306",
-        "conn": "tcp five:3306",
-        "conn-" + "a" * 75: "tcp six:3306",
+        "conn-orders-db": "tcp two:6379",
+        "conn-orders-db-2": "tcp one:6379",
+        "conn-sales.orders-db": "tcp three:6379",
+        "conn-odd": "tcp four:6379",
+        "conn": "tcp five:6379",
+        "conn-" + "a" * 75: "tcp six:6379",
     }
     assert names == addresses(dict(reversed(environ.items())))
+
+
+# --- servers that shut out who does not log in ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("conn_type", ["mysql", "ssh", "sftp", "starrocks"])
+def test_a_server_that_shuts_strangers_out_is_not_connected_to(conn_type: str) -> None:
+    """A probe that has a node's address blocked would be the end of every task there."""
+    (target,) = discovered({"AIRFLOW_CONN_X": f"{conn_type}://u:p@server.example.com"}).targets
+
+    assert (target.type, target.address) == ("dns", "server.example.com A @pod")
+    assert target.options.expect.min_answers == 0
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1", "[2001:db8::1]", "localhost"])
+def test_without_a_name_to_look_up_it_is_left_alone(host: str) -> None:
+    """An address needs no lookup, and a name of the hosts file has none."""
+    environ = {"AIRFLOW_CONN_X": f"mysql://u:p@{host}/db"}
+
+    assert addresses(environ) == {}
+    assert "shuts out who connects without a login" in reasons(environ)["AIRFLOW_CONN_X"]
 
 
 # --- allow, deny, limit ---------------------------------------------------------------------------------------------
 
 SEVERAL = {
     "AIRFLOW__CELERY__BROKER_URL": "redis://redis:6379/0",
-    "AIRFLOW_CONN_A": "mysql://a.example.com",
-    "AIRFLOW_CONN_B": "mysql://b.example.org",
-    "AIRFLOW_CONN_C": "mysql://c.example.com",
+    "AIRFLOW_CONN_A": "redis://a.example.com",
+    "AIRFLOW_CONN_B": "redis://b.example.org",
+    "AIRFLOW_CONN_C": "redis://c.example.com",
 }
 
 
@@ -165,7 +186,7 @@ def test_what_a_rule_leaves_out_is_told_with_the_rule() -> None:
 
 def test_an_environment_of_any_size_ends_in_a_bounded_list() -> None:
     """Ten thousand connections are a mistake somewhere; the agent starts all the same."""
-    environ = {f"AIRFLOW_CONN_C{number:05}": f"mysql://host{number}" for number in range(10_000)}
+    environ = {f"AIRFLOW_CONN_C{number:05}": f"redis://host{number}" for number in range(10_000)}
 
     found = discovered(environ, limit=10)
 
@@ -221,7 +242,7 @@ class Unsteady(dict[str, str]):
 
 def test_a_defect_costs_one_source_and_quotes_nothing() -> None:
     """Whatever goes wrong in here, what was found stays found."""
-    environ = Unsteady({f"AIRFLOW_CONN_{name}": f"mysql://{name}" for name in "ABC"})
+    environ = Unsteady({f"AIRFLOW_CONN_{name}": f"redis://{name}" for name in "ABC"})
 
     found = discovered(environ)
 

@@ -147,15 +147,33 @@ async def test_a_worker_of_airflow_3_asks_the_execution_api(tmp_path: Path, post
 
 
 async def test_what_is_broken_is_found(tmp_path: Path, postgres: Postgres) -> None:
-    """A port where nobody listens and a name that does not exist."""
-    async with servers(postgres) as ports, Nameserver(zone(ZONE), ip=loopback_ip(), port=53) as nameserver:
+    """A port where nobody listens and names that do not exist; whoever shuts strangers out is left alone meanwhile."""
+    strangers = 0
+
+    async def shut_out(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal strangers
+        strangers += 1
+        writer.close()
+
+    async with (
+        servers(postgres) as ports,
+        Nameserver(zone(ZONE), ip=loopback_ip(), port=53) as nameserver,
+        await asyncio.start_server(shut_out, "127.0.0.1", 0) as mysql,
+    ):
         environ = worker(
             ports,
             AIRFLOW_CONN_WAREHOUSE=f"postgres://u:secret@warehouse.data:{refusing_port()}/app",
-            AIRFLOW_CONN_GONE="mysql://u:secret@gone.data/app",
+            AIRFLOW_CONN_GONE="redis://u:secret@gone.data",
+            AIRFLOW_CONN_GONE_AS_WELL="mysql://u:secret@gone-as-well.data/app",
+            AIRFLOW_CONN_MYSQL=f"mysql://u:secret@orders.shop:{mysql.sockets[0].getsockname()[1]}/app",
         )
         code, outcomes = await checked(tmp_path, nameserver, environ)
 
     failed = {name: f"{o['phase']}/{o['reason']}" for name, o in outcomes.items() if not o["success"]}
-    assert failed == {"conn-warehouse": "connect/refused", "conn-gone": "resolve/name_not_found"}
+    assert failed == {
+        "conn-warehouse": "connect/refused",
+        "conn-gone": "resolve/name_not_found",
+        "conn-gone-as-well": "resolve/name_not_found",
+    }
+    assert (outcomes["conn-mysql"]["success"], strangers) == (True, 0)
     assert code == 1

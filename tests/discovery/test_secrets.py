@@ -127,7 +127,7 @@ def test_a_password_that_was_asked_for_is_a_secret(password: str) -> None:
 def test_only_postgres_logs_in() -> None:
     """Everything else is asked the same way as ever; a database without a user is, too."""
     environ = {
-        "AIRFLOW_CONN_A": "mysql://u:secret@db/app",
+        "AIRFLOW_CONN_A": "redis://u:secret@db/app",
         "AIRFLOW_CONN_B": "http://u:secret@api/",
         "AIRFLOW_CONN_C": "postgres://:secret@db2/app",
         "AIRFLOW_CONN_D": "postgres://u@db3/app",

@@ -72,12 +72,12 @@ def test_the_authority_of_the_execution_api_is_trusted_where_it_is_at_hand(tmp_p
         ("postgresql://u:a/b@db/airflow", "postgres db:5432/airflow"),
         ("postgresql+asyncpg://u@[fd00::1]/airflow", "postgres [fd00::1]:5432/airflow"),
         ("postgresql://u:p@/airflow?host=db1:5433", "postgres db1:5433/airflow"),
-        ("mysql+mysqldb://u:p@my/airflow", "tcp my:3306"),
+        ("mysql+mysqldb://u:p@my/airflow", "dns my A @pod"),
         ("mssql+pyodbc://u:p@sql:1444/airflow?driver=x", "tcp sql:1444"),
     ],
 )
 def test_the_metadata_database_is_asked_without_a_login(dsn: str, address: str) -> None:
-    """Postgres up to its demand for a password, others for a connection; by the name before 2.3 as well."""
+    """Postgres up to its demand for a password, MySQL for its name; by the variable before 2.3 as well."""
     assert addresses({DB: dsn}) == {"metadata-db": address}
     assert addresses({"AIRFLOW__CORE__SQL_ALCHEMY_CONN": dsn}) == {"metadata-db": address}
 
@@ -150,7 +150,7 @@ def test_the_metadata_database_may_be_what_must_not_be_reachable() -> None:
         ("pyamqp://u:p@rabbit1:5672//;pyamqp://u:p@rabbit2:5673//", ["tcp rabbit1:5672", "tcp rabbit2:5673"]),
         ("sentinel://:p@s1:26379;sentinel://:p@s2", ["tcp s1:26379", "tcp s2:26379"]),
         ("db+postgresql://u:p@db/airflow", ["postgres db:5432/airflow"]),
-        ("db+mysql://u:p@db/airflow", ["tcp db:3306"]),
+        ("db+mysql://u:p@db/airflow", ["dns db A @pod"]),
         ("cache+memcached://m1;m2:11212", ["tcp m1:11211", "tcp m2:11212"]),
         ("sqs://key:secret@", []),
         ("rpc://", []),

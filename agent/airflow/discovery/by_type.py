@@ -21,7 +21,7 @@ class Usual:
     """Where the hook turns to without a host."""
 
 
-TCP, HTTP, HTTPS = Ask.TCP, Ask.HTTP, Ask.HTTPS
+TCP, HTTP, HTTPS, NAME = Ask.TCP, Ask.HTTP, Ask.HTTPS, Ask.NAME
 
 USUAL: Mapping[str, Usual] = MappingProxyType(
     {
@@ -59,7 +59,7 @@ USUAL: Mapping[str, Usual] = MappingProxyType(
         "mongo": Usual(TCP, 27017),
         "mqtt": Usual(TCP, 1883),
         "mssql": Usual(TCP, 1433),
-        "mysql": Usual(TCP, 3306),
+        "mysql": Usual(NAME, 3306),
         "neo4j": Usual(TCP, 7687),
         "openai": Usual(HTTPS, 443, "api.openai.com"),
         "opensearch": Usual(HTTPS, 9200),
@@ -78,15 +78,15 @@ USUAL: Mapping[str, Usual] = MappingProxyType(
         "salesforce": Usual(HTTPS, 443, "login.salesforce.com"),
         "samba": Usual(TCP, 445),
         "sendgrid": Usual(HTTPS, 443, "api.sendgrid.com"),
-        "sftp": Usual(TCP, 22),
+        "sftp": Usual(NAME, 22),
         "slack": Usual(HTTPS, 443, "slack.com"),
         "slackwebhook": Usual(HTTPS, 443, "hooks.slack.com"),
         "smtp": Usual(TCP, 465),
         "snowflake": Usual(HTTPS, 443),
         "spark": Usual(TCP, 7077),
         "spark_connect": Usual(TCP, 15002),
-        "ssh": Usual(TCP, 22),
-        "starrocks": Usual(TCP, 9030),
+        "ssh": Usual(NAME, 22),
+        "starrocks": Usual(NAME, 9030),
         "tableau": Usual(HTTPS, 443),
         "telegram": Usual(HTTPS, 443, "api.telegram.org"),
         "teradata": Usual(TCP, 1025),
@@ -305,7 +305,8 @@ def _of_jdbc(url: str) -> Iterator[Endpoint]:
         kind = scheme.lower().rpartition(":")[2]
         port = _JDBC_PORTS.get(kind)
         authority = authority.partition(";")[0]  # what follows are properties, in the style of SQL Server
-        yield from listed(authority, ask=Ask.POSTGRES if kind == "postgresql" else TCP, usual=port)
+        ask = {"postgresql": Ask.POSTGRES, "mysql": NAME, "mariadb": NAME}.get(kind, TCP)
+        yield from listed(authority, ask=ask, usual=port)
     elif rest.lower().startswith("oracle:") and "@" in rest and "(" not in rest:
         host, _, more = rest.rpartition("@")[2].removeprefix("//").partition(":")
         number = more.partition(":")[0].partition("/")[0]

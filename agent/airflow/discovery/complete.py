@@ -14,7 +14,7 @@ from typing import Any
 import voluptuous as vol
 
 from agent.airflow.discovery import airflow
-from agent.airflow.discovery.endpoint import place
+from agent.airflow.discovery.endpoint import Ask, place
 from agent.airflow.discovery.found import Found, Skipped, numbered
 from agent.airflow.discovery.kubernetes import kubernetes, namespace
 from agent.config import Config, DiscoverOptions
@@ -23,6 +23,7 @@ from agent.config.targets import TargetReader
 from agent.model import Role, Scope, Target
 from agent.net.addressing import RESOLV_CONF
 from agent.net.dns_walk import DNS_PORT
+from agent.net.resolve import HOSTS
 from agent.wording import Wording
 
 CONNECTIONS_LIMIT = 1000
@@ -150,6 +151,8 @@ class _Choosing:
             return f"a target of the configuration has its name, {item.name}"
         if where in self._places:
             return f"the target {self._places[where]} has its host and port"
+        if item.endpoint.ask is Ask.NAME and _in_hosts_file(item.endpoint.host):
+            return f"{HOSTS} has its address, and its server shuts out who connects without a login"
         texts = (item.name, item.endpoint.host)
         if denied := _matching(self._deny, texts):
             return f"the pattern {denied} of discover.deny matches"
@@ -189,6 +192,15 @@ class _Choosing:
             self._skipped.append(Skipped(source=_said(source), why=why))
         else:
             self._left_out += 1
+
+
+def _in_hosts_file(host: str) -> bool:
+    """Whether a name is looked up in no nameserver."""
+    try:
+        lines = HOSTS.read_text(encoding="utf-8", errors="replace").lower().splitlines()
+    except OSError:
+        return False
+    return any(host.lower() in line.partition("#")[0].split()[1:] for line in lines)
 
 
 def _said(source: str) -> str:

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from agent.airflow.discovery.parts import STRAY_AT, Unreadable
 from agent.keys import valid_host
 from agent.model import Secret
+from agent.networks import ip_address
 
 HOSTS_LIMIT = 16
 """Hosts of one value that are looked at."""
@@ -34,6 +35,12 @@ class Ask(StrEnum):
     """A handshake, up to the demand for a password."""
     SRV = "srv"
     """A lookup of the SRV records of a name."""
+    NAME = "name"
+    """A lookup of its name and no connection: the server counts those that do not log in, and shuts their host out.
+
+    MySQL does after 100 (max_connect_errors), OpenSSH 9.8 by its PerSourcePenalties. With a node's or a NAT's address,
+    all pods behind it would be shut out, and their tasks.
+    """
 
 
 DEFAULT_PORTS = {Ask.HTTP: 80, Ask.HTTPS: 443, Ask.POSTGRES: 5432}
@@ -72,6 +79,9 @@ class Endpoint:
         where = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
         if self.ask is Ask.SRV:
             return {"type": "dns", "query": self.host, "record": "SRV"}
+        if self.ask is Ask.NAME:
+            # A name with IPv6 addresses alone is there as well.
+            return {"type": "dns", "query": self.host, "expect": {"min_answers": 0}}
         if self.ask is Ask.POSTGRES:
             return {"type": "postgres", **self._login(where)}
         if self.ask in {Ask.HTTP, Ask.HTTPS}:
@@ -113,11 +123,11 @@ SCHEMES = {
     "hive2": (Ask.TCP, 10000),
     "ldap": (Ask.TCP, 389),
     "ldaps": (Ask.TCP, 636),
-    "mariadb": (Ask.TCP, 3306),
+    "mariadb": (Ask.NAME, 3306),
     "memcached": (Ask.TCP, 11211),
     "mongodb": (Ask.TCP, 27017),
     "mssql": (Ask.TCP, 1433),
-    "mysql": (Ask.TCP, 3306),
+    "mysql": (Ask.NAME, 3306),
     "oracle": (Ask.TCP, 1521),
     "postgres": (Ask.POSTGRES, 5432),
     "postgresql": (Ask.POSTGRES, 5432),
@@ -182,6 +192,8 @@ def endpoint(ask: Ask, host: str, port: int) -> Endpoint:
         raise Unreadable("its host is no host name and no IP address")
     if not 0 < port <= HIGHEST_PORT:
         raise Unreadable("its port is no port")
+    if ask is Ask.NAME and ip_address(host) is not None:
+        raise Unreadable("it has no name to look up, and its server shuts out who connects without a login")
     return Endpoint(ask=ask, host=host, port=port)
 
 
