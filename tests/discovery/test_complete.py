@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from agent.airflow.discovery.complete import CONNECTIONS_LIMIT, SKIPPED_LIMIT, complete
+from agent.airflow.discovery.choosing import CONNECTIONS_LIMIT, SKIPPED_LIMIT
+from agent.airflow.discovery.complete import complete
 from agent.config import Config, DiscoverOptions, load
 from agent.config.sections import MetadataDb, Source
 from agent.model import Role, Scope, Target

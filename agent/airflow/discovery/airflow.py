@@ -9,9 +9,10 @@ from functools import partial
 from pathlib import Path
 
 from agent.airflow.discovery.by_type import endpoints
+from agent.airflow.discovery.complete import Skipped
 from agent.airflow.discovery.database_url import read_url
 from agent.airflow.discovery.endpoint import Ask, Endpoint, listed
-from agent.airflow.discovery.found import Found, Skipped, numbered, plain_name
+from agent.airflow.discovery.found import Found, numbered, plain_name
 from agent.airflow.discovery.parts import Unreadable, read_parts
 from agent.airflow.discovery.settings import Indirect, Setting, Settings, readable
 from agent.config.sections import DiscoverOptions, MetadataDb

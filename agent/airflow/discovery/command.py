@@ -9,7 +9,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from agent.airflow.discovery.complete import Discovery, discover
+from agent.airflow.discovery.choosing import discover
+from agent.airflow.discovery.complete import Discovery
 from agent.config import Config, DiscoverOptions
 from agent.exit_codes import FINE
 from agent.model import Target

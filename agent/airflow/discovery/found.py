@@ -1,4 +1,4 @@
-"""What a source found: something that could be a target, or something that is none, and why."""
+"""Something a source found that could be a target."""
 
 from __future__ import annotations
 
@@ -9,15 +9,6 @@ from typing import Any
 
 from agent.airflow.discovery.endpoint import Endpoint
 from agent.model import Role, Scope
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Skipped:
-    """Something the environment names that is not probed."""
-
-    source: str
-    """Where it was named: the variable, less its value."""
-    why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

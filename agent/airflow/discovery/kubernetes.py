@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from agent.airflow.discovery.complete import Skipped
 from agent.airflow.discovery.endpoint import Ask, Endpoint, endpoint
-from agent.airflow.discovery.found import Found, Skipped
+from agent.airflow.discovery.found import Found
 from agent.airflow.discovery.parts import Unreadable
 from agent.airflow.identity import read_place
 from agent.model import Role, Scope
