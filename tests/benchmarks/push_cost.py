@@ -89,11 +89,15 @@ def cpu_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / 100
 
 
-async def receiving(zeros: int, pods: int) -> tuple[float, float]:
-    """CPU seconds of Prometheus and of this process per short pod."""
+def resident(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+
+
+async def receiving(zeros: int, pods: int) -> tuple[float, float, float]:
+    """Per short pod: CPU seconds of Prometheus and of this process, and bytes by which Prometheus has grown."""
     with tempfile.TemporaryDirectory() as directory:
         async with remote_write_receiver(Path(directory)) as receiver:
-            before, ours = cpu_of(receiver.pid), time.process_time()
+            before, ours, size = cpu_of(receiver.pid), time.process_time(), resident(receiver.pid)
             for number in range(pods):
                 identity = {**IDENTITY, "pod": f"pod-{number}"}
                 async with Pod(
@@ -101,7 +105,8 @@ async def receiving(zeros: int, pods: int) -> tuple[float, float]:
                 ) as pod:
                     filled(pod)
                 assert not pod.metrics.pushes["remote_write"].failures
-            return (cpu_of(receiver.pid) - before) / pods, (time.process_time() - ours) / pods
+            theirs = (cpu_of(receiver.pid) - before) / pods
+            return theirs, (time.process_time() - ours) / pods, (resident(receiver.pid) - size) / pods
 
 
 async def main() -> None:
@@ -119,8 +124,8 @@ async def main() -> None:
         await composing(zeros)
     print(f"CPU of Prometheus for each of {pods} such pods, and of the pod, with its connection:")
     for zeros in (1, 100, 1000):
-        theirs, ours = await receiving(zeros, pods)
-        print(f"  {zeros:4} zeros: {theirs * 1000:.1f} ms, {ours * 1000:.1f} ms")
+        theirs, ours, size = await receiving(zeros, pods)
+        print(f"  {zeros:4} zeros: {theirs * 1000:.1f} ms, {ours * 1000:.1f} ms; it grew by {size / 1024:.0f} KiB")
 
 
 if __name__ == "__main__":

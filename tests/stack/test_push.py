@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -11,14 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from agent.config import load
 from agent.model import Phase, Reason, Secret
 from agent.net.tls import TlsOptions
 from agent.probers.http_options import BasicAuth
 from tests.lab.agents import eventually, running
 from tests.lab.certificates import Certificates
 from tests.lab.http_servers import HttpServer, receive, response
-from tests.lab.misbehaving import Server, refusing_port
+from tests.lab.misbehaving import Server, refusing_port, silent
 from tests.lab.outcomes import outcome
 from tests.lab.pushing import IDENTITY, Pod
 from tests.lab.receivers import Receiver, pushgateway, remote_write_receiver
@@ -299,3 +302,66 @@ async def test_both_at_once(receiver: Receiver) -> None:
             pod.metrics.write(outcome(pod.target))
         assert len(await groups(gateway)) == 1
     assert await increase(receiver, "netprobe_probes_total", "result") == {"success": 1.0, "failure": 0.0}
+
+
+@pytest.mark.parametrize("section", ["remote_write", "pushgateway"])
+async def test_a_receiver_that_hangs_keeps_no_pod_from_ending_well(section: str, tmp_path: Path) -> None:
+    """The whole command: what it could not push it says, and its exit code is that of every pod."""
+    async with silent() as receiver:
+        configuration = f"""
+{section}: {{url: "http://{receiver.address}/"}}
+targets: [{{name: down, type: tcp, address: "127.0.0.1:{refusing_port()}"}}]
+"""
+        async with running(tmp_path, configuration, env=AIRFLOW) as agent:
+            agent.process.send_signal(signal.SIGTERM)
+            assert await agent.ended() == 0
+            failed = await agent.event("push_failed", sink=section)
+            assert (failed["phase"], failed["reason"]) == ("request", "timeout")
+            assert (await agent.event("push_given_up"))["samples"] > 0
+            await agent.event("agent_stopped")
+
+
+# --- docs/push.md ---------------------------------------------------------------------------------------------------
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "push.md"
+
+
+def examples() -> list[dict[str, Any]]:
+    """What is shown as YAML."""
+    blocks = re.findall(r"^```yaml\n(.*?)^```", DOCUMENT.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    return [yaml.safe_load(block) for block in blocks]
+
+
+def test_the_sections_shown_are_sections_that_load(tmp_path: Path) -> None:
+    sections = [example for example in examples() if "groups" not in example]
+    assert len(sections) == 3
+    for number, section in enumerate(sections):
+        target = {"name": "a", "type": "tcp", "address": "a.example.com:1"}
+        file = tmp_path / f"{number}.yaml"
+        url = {"url": "http://receiver.example.com"}
+        file.write_text(
+            yaml.safe_dump({"targets": [target], **{name: {**url, **keys} for name, keys in section.items()}})
+        )
+        load(file, {})
+
+
+async def test_the_rules_shown_add_pods_up(receiver: Receiver, tmp_path: Path) -> None:
+    (group,) = [example for example in examples() if "groups" in example]
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump(group))
+    check = await asyncio.create_subprocess_exec("promtool", "check", "rules", str(tmp_path / "rules.yml"))
+    assert await check.wait() == 0
+    for number in range(3):
+        identity = {**IDENTITY, "pod": f"load-orders-{number}", "node": f"node-{number}"}
+        async with Pod(remote_write=receiver.url + WRITE, identity=identity) as pod:
+            for _ in range(4):
+                pod.metrics.write(outcome(pod.target, REFUSED))
+    for rule in group["groups"][0]["rules"]:
+        found = {
+            tuple(sorted(entry["metric"].items())): float(entry["value"][1]) * 600
+            for entry in await receiver.query(rule["expr"])
+            if float(entry["value"][1])
+        }
+        ((labels, counted),) = found.items()
+        assert counted == pytest.approx(12 * 1.005)
+        assert {"dag_id", "task_id", "target", "namespace"} <= {name for name, _ in labels}
+        assert {"pod", "node"}.isdisjoint(name for name, _ in labels)
