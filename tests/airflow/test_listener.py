@@ -18,11 +18,12 @@ import pytest
 
 from agent.diagnosis import Cause, Confidence, Diagnosis, Past, Verdict
 from agent.diagnosis.document import document
+from agent.sinks.refresh import NEW_SECONDS
 from tests.airflow.installed import VERSIONS, airflow_python
 from tests.lab.agents import Running, eventually, running
 from tests.lab.command import REPOSITORY, environment
 from tests.lab.http_client import request
-from tests.lab.http_servers import HttpServer, response
+from tests.lab.http_servers import HttpServer, Received, response
 from tests.lab.misbehaving import (
     Server,
     closing_when_spoken_to,
@@ -145,13 +146,14 @@ async def diagnosis(agent: Running) -> dict[str, Any]:
     return dict(json.loads((await request(agent.url + "/diagnosis")).body))
 
 
-@pytest.mark.parametrize("dag", ["fails", "exits"])
-async def test_the_verdict_is_in_the_log_of_a_task_that_failed(dag: str, worker: Worker, tmp_path: Path) -> None:
+async def test_the_verdict_is_in_the_log_of_a_task_that_failed(worker: Worker, tmp_path: Path) -> None:
     """Cause, confidence, sentence first, in one record; then when it was, whom it concerns, why and what to do."""
     async with agent(tmp_path, f"127.0.0.1:{refusing_port()}") as started:
         (verdict,) = (await diagnosis(started))["verdicts"]
-        ended = await worker.run(dag, started.url)
-    assert ended.state == "failed"
+        ended = await worker.run("fails", started.url)
+        exited = await worker.run("exits", started.url)
+    assert (ended.state, exited.state) == ("failed", "failed")
+    assert len(exited.shown) == 1
     ((level, text),) = ended.shown
     assert level == "ERROR"
     first, when, *others = text.splitlines()
@@ -167,6 +169,7 @@ async def test_nothing_of_it_where_all_is_well(worker: Worker, tmp_path: Path) -
     """One line for those who debug."""
     async with echoing() as server, agent(tmp_path, server.address) as started:
         failed = await worker.run("fails", started.url)
+        # The agent takes what it is told of tasks, or there would be a line about that.
         succeeded = await worker.run("succeeds", started.url)
     assert (failed.state, succeeded.state) == ("failed", "success")
     assert (failed.records, succeeded.records) == ((("DEBUG", "netprobe: nothing is wrong"),), ())
@@ -193,6 +196,27 @@ async def test_what_was_over_before_the_task_failed_is_told_as_such(worker: Work
     assert re.search(
         rf"\n  when      began \d+ s before the task {worker.earliest}, was over \d+ s before it failed\n", text
     )
+
+
+async def test_a_fault_younger_than_the_last_round_is_found(worker: Worker, tmp_path: Path) -> None:
+    """A refused connection fails a task at once, and the next round may be a minute away: it is not waited for."""
+    seldom = "defaults: {{interval: 1h}}\ntargets: [{{name: broker, type: tcp, address: '{address}'}}]"
+    async with echoing() as server:
+        configuration = seldom.format(address=server.address)
+        async with running(tmp_path, configuration) as started:
+
+            async def old() -> bool:
+                shown = await diagnosis(started)
+                return bool(shown["since"]) and shown["held_seconds"] > NEW_SECONDS
+
+            await eventually(old, "a first result, some time ago")
+            await server.__aexit__(None, None, None)
+            ended = await worker.run("fails", started.url)
+            (verdict,) = (await diagnosis(started))["verdicts"]
+    assert (verdict["cause"], verdict["targets"]) == ("nothing_listening", ["broker"])
+    ((level, text),) = ended.shown
+    assert level in {"ERROR", "WARNING"}
+    assert text.startswith("netprobe: nothing_listening (")
 
 
 async def test_without_an_agent_there_is_not_a_word(worker: Worker) -> None:
@@ -275,6 +299,8 @@ async def test_what_is_no_agent_changes_nothing(what: str, worker: Worker) -> No
     assert all(len(text) < 500 for _, text in ended.records)
 
 
+KUBERNETES = {"AIRFLOW_IS_K8S_EXECUTOR_POD": "True"}
+
 ENDLESS: dict[str, Callable[[], Server]] = {
     "silent": silent,
     "byte by byte": dripping,
@@ -286,10 +312,15 @@ ENDLESS: dict[str, Callable[[], Server]] = {
 async def test_nobody_is_waited_for_without_an_end(what: str, worker: Worker) -> None:
     """A netprobe that is stuck, or starved, or stopped: two seconds, whatever it does meanwhile."""
     async with ENDLESS[what]() as server:
-        failed = await worker.run("fails", f"http://{server.address}")
-        succeeded = await worker.run("succeeds", f"http://{server.address}")
-    assert (failed.state, succeeded.state) == ("failed", "success")
-    assert (failed.shown, succeeded.shown) == ([], [])
+        ended = await worker.run("fails", f"http://{server.address}", **KUBERNETES)
+    assert (ended.state, ended.shown) == ("failed", [])
+    assert len(ended.records) == 1
+
+
+async def test_nobody_is_waited_for_by_a_task_that_succeeds(worker: Worker) -> None:
+    async with silent() as server:
+        ended = await worker.run("succeeds", f"http://{server.address}")
+    assert (ended.state, ended.shown) == ("success", [])
 
 
 async def test_a_log_obeys_nobody(worker: Worker) -> None:
@@ -356,21 +387,19 @@ async def test_every_verdict_is_written_with_its_level(worker: Worker) -> None:
 
 # --- what is asked and told -----------------------------------------------------------------------------------------
 
-KUBERNETES = {"AIRFLOW_IS_K8S_EXECUTOR_POD": "True"}
-
 
 def asked(server: HttpServer) -> list[str]:
     return [f"{one.method} {one.target}" for one in server.requests]
 
 
 async def test_where_the_pod_says_which_task_runs_nobody_is_told(worker: Worker) -> None:
-    """A pod of KubernetesExecutor: one question when the task fails, and none when it does not."""
+    """A pod of KubernetesExecutor: netprobe is asked when the task fails, and not when it does not."""
     async with serving(page()) as server:
         await worker.run("succeeds", server.url(""), **KUBERNETES)
         await worker.run("skips", server.url(""), **KUBERNETES)
         assert asked(server) == []
         await worker.run("fails", server.url(""), **KUBERNETES)
-        assert asked(server) == ["GET /diagnosis"]
+        assert asked(server) == ["GET /diagnosis", "POST /refresh", "GET /diagnosis"]
 
 
 async def test_elsewhere_netprobe_is_told_which_task_runs(worker: Worker) -> None:
@@ -378,8 +407,7 @@ async def test_elsewhere_netprobe_is_told_which_task_runs(worker: Worker) -> Non
     async with serving(page()) as server:
         await worker.run("succeeds", server.url(""))
         await worker.run("fails", server.url(""))
-    assert asked(server) == ["POST /task", "POST /task", "POST /task", "GET /diagnosis", "POST /task"]
-    told = [json.loads(one.body) for one in server.requests if one.method == "POST"]
+    told = [json.loads(one.body) for one in server.requests if one.target == "/task"]
     assert [(one.pop("state"), one["dag_id"]) for one in told] == [
         ("running", "succeeds"),
         ("ended", "succeeds"),
@@ -392,10 +420,27 @@ async def test_elsewhere_netprobe_is_told_which_task_runs(worker: Worker) -> Non
     assert run_id.startswith("manual__")
 
 
-async def test_an_agent_takes_what_it_is_told(worker: Worker, tmp_path: Path) -> None:
-    async with echoing() as server, agent(tmp_path, server.address) as started:
-        ended = await worker.run("succeeds", started.url)
-    assert ended.records == ()
+async def test_what_began_while_the_task_ran_is_not_looked_at_again(worker: Worker) -> None:
+    """It is answer enough. What was so before the task may have nothing to do with it."""
+    young = page([verdict()])
+    young["verdicts"][0] |= {"began_at": "2038-01-19T03:14:07.000Z"}
+    old = page([verdict()])
+    for shown, looks in ((young, False), (old, worker.earliest == "started")):
+        async with serving(shown) as server:
+            await worker.run("fails", server.url(""), **KUBERNETES)
+        assert ("POST /refresh" in asked(server)) is looks
+
+
+async def test_an_agent_that_cannot_look_again_is_quoted_as_it_is(worker: Worker) -> None:
+    """One of an earlier version, or one that takes too long over it."""
+    body = json.dumps(page([verdict()])).encode()
+
+    def reply(what: Received) -> bytes:
+        return response(body=body) if what.target == "/diagnosis" else response("404 Not Found")
+
+    async with HttpServer(reply) as server:
+        ended = await worker.run("fails", server.url(""), **KUBERNETES)
+    assert [text.split(" ")[1] for _, text in ended.shown] == ["dns_unreachable"]
 
 
 @pytest.mark.parametrize("dag", ["fails", "succeeds"])
@@ -443,8 +488,6 @@ async def test_servers_of_airflow_ask_nobody(worker: Worker) -> None:
 )
 async def test_every_signature_of_the_hooks_is_served(more: list[str], worker: Worker) -> None:
     """What a hook is given differs between versions; what the plugin takes is what all of them give."""
-    if worker.version != VERSIONS[0] and "session" in more:
-        pytest.skip("Airflow 3 has no such hooks")
     async with serving(page([verdict()])) as server:
         answer = await worker.ask("signature", server.url(""), arguments=["previous_state", "task_instance", *more])
     assert [level for level, text in answer["records"] if text.startswith("netprobe: dns_unreachable")] == ["ERROR"]
