@@ -195,7 +195,8 @@ def test_it_probes_within_the_limits_of_a_sidecar(image: str, network: Namespace
     """100m CPU, 64 MiB, a root nobody can write to, no capability: it starts, probes, answers and ends with 0."""
     with sidecar(image, network, configuration=configuration) as container:
         wait_for(container, network, "/startupz")
-        until(lambda: DIAGNOSED in ask(network, "/metrics").text, f"{DIAGNOSED}: {container.log}", 60)
+        wait_for(container, network, "/readyz")
+        until(lambda: DIAGNOSED in ask(network, "/metrics").text, DIAGNOSED, 60)
         targets = {entry["name"]: entry for entry in json.loads(ask(network, "/targets").body)["targets"]}
         changed = podman("diff", container.name)
         stopped = container.terminate()
