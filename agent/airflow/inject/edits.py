@@ -5,34 +5,47 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 from agent.airflow.inject.layout import Layout
 
 _BREAK = re.compile(r"\r\n|\r|\n")
 
 
+class Rank(IntEnum):
+    """To what the lines belong that are put between two: what stands above comes first, the innermost of it before."""
+
+    INSIDE = 0
+    """To a value above."""
+    AFTER = 1
+    """To the mapping that ends above."""
+    BEFORE = 2
+    """To what stands below."""
+
+
 @dataclass(slots=True)
 class Edits:
-    """Changes of one text; those at one place come in the order in which they were asked for."""
+    """Changes of one text; those at one place come by rank, and then in the order in which they were asked for."""
 
     text: str
-    _changes: list[tuple[int, int, str]] = field(default_factory=list)
+    _changes: list[tuple[int, int, Rank, str]] = field(default_factory=list)
     _lines: list[tuple[int, int]] = field(default_factory=list)
 
     def insert(self, at: int, text: str) -> None:
         """Put text between two characters."""
-        self._changes.append((at, at, text))
+        self._changes.append((at, at, Rank.INSIDE, text))
 
     def replace(self, start: int, end: int, text: str = "") -> None:
         """Put text, or nothing, in the place of other text."""
-        self._changes.append((start, end, text))
+        self._changes.append((start, end, Rank.INSIDE, text))
 
-    def insert_lines(self, at: int, lines: Sequence[str], layout: Layout) -> None:
+    def insert_lines(self, at: int, lines: Sequence[str], layout: Layout, rank: Rank) -> None:
         """Put whole lines where a line begins, or behind the last one, which keeps its missing line end."""
         if at == 0 or self.text[at - 1] in "\r\n":
-            self.insert(at, "".join(f"{line}{layout.newline}" for line in lines))
+            text = "".join(f"{line}{layout.newline}" for line in lines)
         else:
-            self.insert(at, "".join(f"{layout.newline}{line}" for line in lines))
+            text = "".join(f"{layout.newline}{line}" for line in lines)
+        self._changes.append((at, at, rank, text))
 
     def remove_lines(self, start: int, end: int) -> None:
         """Take out the lines from that of the first character to that of the last one."""
@@ -50,10 +63,11 @@ class Edits:
         for start, end in regions:
             # Behind a last line without an end: the line end before it came with it.
             unended = start > 0 and end == len(self.text) and self.text[end - 1] not in "\r\n"
-            changes.append((start - len(_last_break(self.text[:start])) if unended else start, end, ""))
+            first = start - len(_last_break(self.text[:start])) if unended else start
+            changes.append((first, end, Rank.INSIDE, ""))
         parts: list[str] = []
         done = 0
-        for start, end, new in sorted(changes, key=lambda change: change[:2]):
+        for start, end, _, new in sorted(changes, key=lambda change: change[:3]):
             parts += [self.text[done:start], new]
             done = end
         return "".join([*parts, self.text[done:]])

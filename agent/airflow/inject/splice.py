@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Any, Self
 
 from agent.airflow.inject.document import Document, Node, Source
-from agent.airflow.inject.edits import Edits
+from agent.airflow.inject.edits import Edits, Rank
 from agent.airflow.inject.layout import Layout, layout_of
 from agent.config.problem import Problem
 
@@ -151,7 +151,7 @@ class Splice:
 
     def _add_key(self, node: Node, key: str, value: Any, before: str | None) -> None:
         if node.entries is None:  # an empty document
-            self.edits.insert_lines(len(self.source.text), self.layout.entry(key, value, 0), self.layout)
+            self.edits.insert_lines(len(self.source.text), self.layout.entry(key, value, 0), self.layout, Rank.AFTER)
             return
         at = next((index for index, (found, _) in enumerate(node.entries) if found.text == before), None)
         if node.flow:
@@ -159,9 +159,9 @@ class Splice:
             return
         lines = self.layout.entry(key, value, node.entries[0][0].column)
         if at is not None and self.edits.begins_line(node.entries[at][0].start):
-            self.edits.insert_lines(self._above(node.entries[at][0]), lines, self.layout)
+            self.edits.insert_lines(self._above(node.entries[at][0]), lines, self.layout, Rank.BEFORE)
         else:
-            self.edits.insert_lines(self.edits.after_line(node.end), lines, self.layout)
+            self.edits.insert_lines(self.edits.after_line(node.end), lines, self.layout, Rank.AFTER)
 
     def _above(self, key: Node) -> int:
         """Where the line of a key begins, or that of the comments above it."""
@@ -180,7 +180,7 @@ class Splice:
             return
         self.edits.replace(self._colon(node, key), child.end)
         _, *lines = self.layout.entry(key, value, self._key(node, key).column)
-        self.edits.insert_lines(self.edits.after_line(child.end), lines, self.layout)
+        self.edits.insert_lines(self.edits.after_line(child.end), lines, self.layout, Rank.INSIDE)
 
     def _add_items(self, key: Node, node: Node, group: Sequence[Addition]) -> None:
         items = node.items or []
@@ -191,7 +191,7 @@ class Splice:
             dash = self.source.dash(items[0])
             lines = self.layout.item(addition.value, dash - self.edits.line_start(dash))
             at = self.edits.after_line(key.end if addition.first else node.end)
-            self.edits.insert_lines(at, lines, self.layout)
+            self.edits.insert_lines(at, lines, self.layout, Rank.INSIDE)
 
     def _insert_between_braces(self, node: Node, before: int | None, value: Any, name: str = "") -> None:
         """Put a value before another one, or behind the last one, the separator with it."""
