@@ -19,6 +19,7 @@ from tests.lab.http_client import request
 from tests.lab.http_servers import HttpServer, response
 from tests.lab.misbehaving import echoing, refusing_port
 from tests.lab.prometheus import Prometheus, prometheus, promtool_complaints
+from tests.lab.remote_write import TAKEN, Scripted
 from tests.lab.zone import zone
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75"
@@ -28,15 +29,18 @@ OPENMETRICS = "application/openmetrics-text;version=1.0.0,application/openmetric
 async def lab(
     tmp_path_factory: pytest.TempPathFactory, certificates: Certificates
 ) -> AsyncIterator[tuple[Running, Prometheus]]:
-    """An agent that watches one server of each kind, and one that is down, scraped every second."""
+    """An agent that watches one server of each kind and one that is down, and pushes; scraped every second."""
     directory = tmp_path_factory.mktemp("stack")
     async with (
         echoing() as echo,
         HttpServer(response(body=b"ok"), tls=certificates.good.server_context()) as https,
         zone({"db.test.": ["192.0.2.1"]}) as nameserver,
+        Scripted(TAKEN) as receiver,
     ):
         configuration = f"""
 defaults: {{interval: 1s, timeout: 1s}}
+remote_write: {{url: "{receiver.url()}", interval: 5s}}
+pushgateway: {{url: "http://127.0.0.1:{refusing_port()}", interval: 5s}}
 targets:
   - {{name: broker, type: tcp, address: "{echo.address}", dialogue: [{{send: PING}}, {{expect: PING}}]}}
   - {{name: api, type: http, url: "{https.url()}", proxy: none, tls: {{ca_file: "{certificates.ca_file}"}}}}
@@ -44,7 +48,7 @@ targets:
   - {{name: down, type: tcp, address: "127.0.0.1:{refusing_port()}"}}
 """
         async with (
-            running(directory, configuration) as agent,
+            running(directory, configuration, env={"NETPROBE_ANNOTATION_DAG_ID": "orders"}) as agent,
             prometheus(directory, urlsplit(agent.url).netloc) as server,
         ):
             yield agent, server
