@@ -1,7 +1,7 @@
 """What real Airflow makes of a pod template. Airflow's own interpreter runs this file, with nothing of netprobe in it.
 
-Reads a task and a list of cases as JSON from standard input, prints the pod of each as JSON, in their order, as the
-Kubernetes client would send it to the API server.
+Reads a task, a list of cases and plugins folders as JSON from standard input. Prints as JSON, in their order, the pod
+of each case as the Kubernetes client would send it to the API server, and what Airflow finds in each folder.
 """
 
 from __future__ import annotations
@@ -17,6 +17,13 @@ from airflow.providers.cncf.kubernetes.executors.kubernetes_executor_utils impor
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator  # type: ignore[import-not-found]
 from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator  # type: ignore[import-not-found]
 from kubernetes.client import ApiClient  # type: ignore[import-not-found]
+
+try:
+    from airflow._shared.module_loading.file_discovery import (  # type: ignore[import-not-found]
+        find_path_from_directory,
+    )
+except ImportError:  # Airflow 2
+    from airflow.utils.file import find_path_from_directory  # type: ignore[import-not-found]
 
 
 def executor_pod(task: dict[str, Any], template: str, override: dict[str, Any] | None, worker: list[str]) -> Any:
@@ -52,6 +59,14 @@ def operator_pod(task: dict[str, Any], template: str, arguments: dict[str, Any])
     return operator.build_pod_request_obj(context, dry_run=True)
 
 
+def found_in(folder: str) -> list[str] | str:
+    """The files that Airflow's plugin manager would look at, or why it would not look at any."""
+    try:
+        return list(find_path_from_directory(folder, ".airflowignore"))
+    except RuntimeError as error:
+        return str(error)
+
+
 def main() -> None:
     client = ApiClient()
     given = json.load(sys.stdin)
@@ -63,7 +78,8 @@ def main() -> None:
         for case in given["cases"]
     ]
     # Importing Airflow may have printed something.
-    print("\n" + json.dumps([client.sanitize_for_serialization(pod) for pod in pods]))
+    made = [client.sanitize_for_serialization(pod) for pod in pods]
+    print("\n" + json.dumps({"pods": made, "found": [found_in(folder) for folder in given["folders"]]}))
 
 
 if __name__ == "__main__":

@@ -122,28 +122,38 @@ WORKERS = {
 }
 
 
+KEYS = list(itertools.product(TEMPLATES, CASES))
+
+
 @cache
-def pods(version: str) -> Mapping[tuple[str, str], dict[str, Any]]:
-    """What Airflow makes of every template and case: one process for all, as its import takes seconds."""
-    keys = list(itertools.product(TEMPLATES, CASES))
+def said(version: str) -> Mapping[str, Any]:
+    """What Airflow makes of all templates, cases and folders: one process for all, as its import takes seconds."""
     with TemporaryDirectory() as home:
         (Path(home) / "config").mkdir()
         (Path(home) / "config" / "airflow_local_settings.py").write_text(HOOK)
         for name, text in templates(version).items():
             (Path(home) / f"{name}.yaml").write_text(text, "utf-8")
         cases = [
-            {"template": f"{home}/{name}.yaml", "worker": WORKERS[version], **case_of(case)} for name, case in keys
+            {"template": f"{home}/{name}.yaml", "worker": WORKERS[version], **case_of(case)} for name, case in KEYS
         ]
+        folders = [str(mounted(Path(home), how)) for how in FOLDERS]
         done = subprocess.run(
             [str(airflow_python(version)), str(HERE / "pods.py")],
-            input=json.dumps({"task": TASK, "cases": cases}),
+            input=json.dumps({"task": TASK, "cases": cases, "folders": folders}),
             capture_output=True,
             text=True,
             check=False,
             env={"PATH": os.environ["PATH"], "AIRFLOW_HOME": home, "AIRFLOW__CORE__LOAD_EXAMPLES": "False"},
         )
     assert done.returncode == 0, done.stderr
-    return dict(zip(keys, json.loads(done.stdout.splitlines()[-1]), strict=True))
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+@cache
+def pods(version: str) -> Mapping[tuple[str, str], dict[str, Any]]:
+    """The pod of each template and case."""
+    return dict(zip(KEYS, said(version)["pods"], strict=True))
 
 
 def case_of(name: str) -> dict[str, Any]:
@@ -283,3 +293,37 @@ def field(pod: Manifest, path: str) -> str:
         assert isinstance(value, str)
         return value
     return {"metadata.name": "a-pod", "metadata.namespace": "airflow", "metadata.uid": "7", "spec.nodeName": "n"}[path]
+
+
+# --- the plugins folder ----------------------------------------------------------------------------------------------
+
+PLUGIN = "netprobe_listener.py"
+FOLDERS = ("by subPath", "by subPath, of nothing", "whole")
+"""How the ConfigMap with the listener may be mounted into a plugins folder."""
+
+
+def mounted(home: Path, how: str) -> Path:
+    """A plugins folder as the kubelet leaves it (Kubernetes 1.29)."""
+    folder = home / f"plugins {how}"
+    folder.mkdir()
+    if how == "by subPath":
+        (folder / PLUGIN).write_text("")
+    elif how == "by subPath, of nothing":
+        # There is no such key, or no ConfigMap: what is mounted is a directory.
+        (folder / PLUGIN).mkdir()
+    else:
+        (folder / "..2026_01_01").mkdir()
+        (folder / "..2026_01_01" / PLUGIN).write_text("")
+        (folder / "..data").symlink_to("..2026_01_01")
+        (folder / PLUGIN).symlink_to(f"..data/{PLUGIN}")
+    return folder
+
+
+@pytest.mark.parametrize("version", AIRFLOWS)
+def test_airflow_takes_a_plugin_that_is_mounted_by_sub_path_only(version: str) -> None:
+    """As docs/install.md says; and a pod whose ConfigMap is missing does without."""
+    by_sub_path, nothing, whole = said(version)["found"]
+
+    assert [Path(found).name for found in by_sub_path] == [PLUGIN]
+    assert nothing == []
+    assert "Detected recursive loop" in whole

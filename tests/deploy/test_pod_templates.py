@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 
-from tests.deploy.manifests import DEPLOY, Manifest, check, containers, injected, kustomized, sidecar_of
+from tests.deploy.manifests import DEPLOY, VERSIONS, Manifest, check, containers, injected, kustomized, sidecar_of
 
 IMAGE = ("--image", "registry.example.com/netprobe:0.1.0")
 API = ("--share-env", "AIRFLOW__CORE__EXECUTION_API_SERVER_URL")
@@ -29,6 +30,7 @@ CHARTS: Mapping[str, tuple[str, ...]] = {
     "chart/values-before-1.21.yaml": (*IMAGE, *CHART, "--chart-version", "1.20"),
 }
 HOOK_VALUES = "chart/values-hook.yaml"
+BEFORE_SIDECARS = ("1.25", "1.26", "1.27", "1.28")
 SHIPPED = {**PODS, **CHARTS}
 """By file: the options that make it of the same file without the sidecar."""
 
@@ -88,7 +90,14 @@ def pod_of(name: str) -> Manifest:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_kubernetes_takes_it(name: str) -> None:
-    check(pod_of(name))
+    """Those of the legacy mode also where there are no native sidecars, which is what they are for."""
+    check(pod_of(name), (*BEFORE_SIDECARS, *VERSIONS) if "legacy" in name else VERSIONS)
+
+
+def test_an_older_kubernetes_has_no_native_sidecar() -> None:
+    """And its schemas would say so."""
+    with pytest.raises(kubernetes_validate.ValidationError):
+        check(pod_of("pod-templates/airflow-3.yaml"), BEFORE_SIDECARS[:1])
 
 
 @pytest.mark.parametrize("name", SHIPPED)
