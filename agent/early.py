@@ -55,12 +55,14 @@ def answering(host: str, port: int) -> Iterator[None]:
     listening.setblocking(False)
     until, enough = socket.socketpair()
     thread = threading.Thread(target=_answer_all, args=(listening, until), name="early answers", daemon=True)
-    thread.start()
     try:
+        with suppress(RuntimeError):  # there may be no more threads to be had
+            thread.start()
         yield
     finally:
         enough.close()
-        thread.join()
+        if thread.ident is not None:
+            thread.join()
         until.close()
         listening.close()
 

@@ -45,6 +45,8 @@ class Unblocked(logging.Handler):
         """Write one event, as much of it as there is room for."""
         try:
             lost = 0 if self._tell() and self._write(f"{self.format(record)}\n") else 1
+        except OSError:  # a full disk, a reader that has gone: to complain there would change the exit code
+            self._dropped += 1
         except Exception:  # noqa: BLE001 - whoever logs has other things to do
             self.handleError(record)
         else:

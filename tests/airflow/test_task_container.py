@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -21,21 +22,19 @@ from tests.lab.http_client import request
 from tests.lab.pid_namespace import PidNamespace, pid_namespace
 
 TOKEN = "eyJhbGciOi-the-token-of-the-task"
-AGENTS_USER, TASKS_USER = 65532, 50000
-WAITS = "import sys; print('up', flush=True); sys.stdin.read()"
+TASKS_USER = 50000
+"""Another one than the agent's, which has no privileges either."""
+WAITS = "echo up; cat >/dev/null"
 """Runs until its standard input is closed."""
-AIRFLOW_3 = ("-m", "airflow.sdk.execution_time.execute_workload", "--json-string", json.dumps({"token": TOKEN}))
+AIRFLOW_3 = (
+    "python",
+    "-m",
+    "airflow.sdk.execution_time.execute_workload",
+    "--json-string",
+    json.dumps({"token": TOKEN}),
+)
 AIRFLOW_2 = ("airflow", "tasks", "run", "etl", "load", "manual__1", "--local", "--subdir", "DAGS_FOLDER/etl.py")
 NOT_AIRFLOW = ("pilot-agent", "proxy", "sidecar")
-
-
-@pytest.fixture
-def open_path() -> Iterator[Path]:
-    """A directory that every user may read."""
-    with TemporaryDirectory() as name:
-        path = Path(name)
-        path.chmod(0o755)
-        yield path
 
 
 @pytest.fixture
@@ -44,22 +43,28 @@ def pod() -> Iterator[PidNamespace]:
         yield namespace
 
 
-def container(pod: PidNamespace, arguments: tuple[str, ...], code: str = WAITS) -> subprocess.Popen[bytes]:
+def container(pod: PidNamespace, arguments: tuple[str, ...], script: str = WAITS) -> subprocess.Popen[bytes]:
     """Start a container, and wait until its process runs."""
-    process = pod.start(sys.executable, "-c", code, *arguments, user=TASKS_USER)
+    process = pod.start("sh", "-c", script, *arguments, user=TASKS_USER)
     assert process.stdout is not None
     assert process.stdout.readline() == b"up\n"
     return process
 
 
+def first_of(container: subprocess.Popen[bytes]) -> int:
+    """A container's first process, as the machine numbers it: the child of the one that waits for it."""
+    (child,) = Path(f"/proc/{container.pid}/task/{container.pid}/children").read_text("ascii").split()
+    return int(child)
+
+
 @asynccontextmanager
-async def sidecar(pod: PidNamespace, open_path: Path) -> AsyncIterator[Running]:
-    """The agent in a container of its own, once it serves; another user than the task's, and no privileges."""
-    file = open_path / "netprobe.yaml"
+async def sidecar(pod: PidNamespace, tmp_path: Path) -> AsyncIterator[Running]:
+    """The agent in a container of its own, once it serves."""
+    file = tmp_path / "netprobe.yaml"
     file.write_text("targets: [{name: t, type: tcp, address: '127.0.0.1:1'}]\n")
     command = (*COMMAND, "run", "--end-with-task", "--config", str(file), "--listen", "127.0.0.1:0")
     process = await asyncio.create_subprocess_exec(
-        *pod.command(*command, user=AGENTS_USER),
+        *pod.command(*command),
         env=environment(),
         cwd="/",
         stderr=asyncio.subprocess.PIPE,
@@ -76,11 +81,11 @@ async def sidecar(pod: PidNamespace, open_path: Path) -> AsyncIterator[Running]:
 
 
 @pytest.mark.parametrize("arguments", [AIRFLOW_3, AIRFLOW_2], ids=["airflow 3", "airflow 2"])
-async def test_it_ends_with_the_tasks_container(pod: PidNamespace, open_path: Path, arguments: tuple[str, ...]) -> None:
+async def test_it_ends_with_the_tasks_container(pod: PidNamespace, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     """And with no other, nor before; and the token that stands in the task's command line is nowhere in its log."""
     mesh = container(pod, NOT_AIRFLOW)
     base = container(pod, arguments)
-    async with sidecar(pod, open_path) as agent:
+    async with sidecar(pod, tmp_path) as agent:
         await agent.event("task_container_found", airflows=True)
         assert (await request(agent.url + "/healthz")).status == 200
         assert base.stdin is not None
@@ -94,10 +99,10 @@ async def test_it_ends_with_the_tasks_container(pod: PidNamespace, open_path: Pa
     assert "DAGS_FOLDER" not in agent.text
 
 
-async def test_it_waits_for_the_tasks_container(pod: PidNamespace, open_path: Path) -> None:
+async def test_it_waits_for_the_tasks_container(pod: PidNamespace, tmp_path: Path) -> None:
     """It may come after the sidecar, and what another container does is no task's end."""
     mesh = container(pod, NOT_AIRFLOW)
-    async with sidecar(pod, open_path) as agent:
+    async with sidecar(pod, tmp_path) as agent:
         base = container(pod, AIRFLOW_2)
         await agent.event("task_container_found", airflows=True)
         assert mesh.stdin is not None
@@ -109,46 +114,45 @@ async def test_it_waits_for_the_tasks_container(pod: PidNamespace, open_path: Pa
         assert await agent.ended() == 0
 
 
-async def test_children_of_the_task_that_go_on_do_not_hold_the_pod(pod: PidNamespace, open_path: Path) -> None:
+async def test_children_of_the_task_that_go_on_do_not_hold_the_pod(pod: PidNamespace, tmp_path: Path) -> None:
     """A container has ended when its first process has; what that left behind is the runtime's to kill."""
-    leaves_one = f"import subprocess, sys; subprocess.Popen(['sleep', '300'], stdout=subprocess.DEVNULL); {WAITS}"
-    base = container(pod, AIRFLOW_3, leaves_one)
-    async with sidecar(pod, open_path) as agent:
+    base = container(pod, AIRFLOW_3, f"sleep 300 >/dev/null & {WAITS}")
+    async with sidecar(pod, tmp_path) as agent:
         await agent.event("task_container_found", airflows=True)
         assert base.stdin is not None
         base.stdin.close()
         assert await agent.ended() == 0
 
 
-async def test_it_ends_with_the_tasks_container_when_that_is_killed(pod: PidNamespace, open_path: Path) -> None:
+async def test_it_ends_with_the_tasks_container_when_that_is_killed(pod: PidNamespace, tmp_path: Path) -> None:
     """Memory is what tasks run out of."""
     base = container(pod, AIRFLOW_3)
-    (first,) = Path(f"/proc/{base.pid}/task/{base.pid}/children").read_text("ascii").split()
-    async with sidecar(pod, open_path) as agent:
+    first = first_of(base)
+    async with sidecar(pod, tmp_path) as agent:
         await agent.event("task_container_found", airflows=True)
-        subprocess.run(["kill", "-KILL", first], check=True)
+        os.kill(first, signal.SIGKILL)
         assert await agent.ended() == 0
 
 
-async def test_where_nothing_is_airflows_the_first_container_is_the_tasks(pod: PidNamespace, open_path: Path) -> None:
+async def test_where_nothing_is_airflows_the_first_container_is_the_tasks(pod: PidNamespace, tmp_path: Path) -> None:
     """Pods of KubernetesPodOperator run whatever they were told to."""
     base = container(pod, ("spark-submit",))
     container(pod, NOT_AIRFLOW)
-    async with sidecar(pod, open_path) as agent:
+    async with sidecar(pod, tmp_path) as agent:
         await agent.event("task_container_found", airflows=False)
         assert base.stdin is not None
         base.stdin.close()
         assert await agent.ended() == 0
 
 
-async def test_a_container_that_nobody_sees_has_ended_before(pod: PidNamespace, open_path: Path) -> None:
+async def test_a_container_that_nobody_sees_has_ended_before(pod: PidNamespace, tmp_path: Path) -> None:
     """A pod must not wait for ever for a sidecar that waits for a task that is over."""
     script = (
         "import asyncio, logging, sys\n"
         "from agent.airflow import task_container as t\n"
         "asyncio.run(t.ended(t.TaskContainer(), patience_seconds=0.5))\n"
     )
-    command = pod.command(sys.executable, "-c", script, user=AGENTS_USER)
+    command = pod.command(sys.executable, "-c", script)
     done = await asyncio.to_thread(
         subprocess.run, command, env=environment(), cwd="/", capture_output=True, text=True, timeout=60, check=True
     )

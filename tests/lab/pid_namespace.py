@@ -25,10 +25,9 @@ class PidNamespace:
     _started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def command(self, *command: str, user: int | None = None) -> Sequence[str]:
-        """A command line that runs a command inside, as a container's first process."""
+        """A command line that runs a command inside, as a container's first process and without any privilege."""
         enter = ("nsenter", f"--target={self.pid}", "--pid", "--mount")
-        as_user = () if user is None else ("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups")
-        return (*enter, *as_user, *command)
+        return (*enter, "setpriv", "--bounding-set=-all", "--inh-caps=-all", *_become(user), *command)
 
     def start(self, *command: str, user: int | None = None) -> subprocess.Popen[bytes]:
         """Start a container's first process. What is returned is the process outside that waits for it."""
@@ -45,6 +44,10 @@ class PidNamespace:
             for stream in (process.stdin, process.stdout):
                 if stream is not None:
                     stream.close()
+
+
+def _become(user: int | None) -> Sequence[str]:
+    return () if user is None else (f"--reuid={user}", f"--regid={user}", "--clear-groups")
 
 
 @contextmanager
