@@ -12,11 +12,14 @@ import pytest
 
 from agent.airflow.discovery.parts import Unreadable, read_parts
 from tests.airflow.installed import VERSIONS, airflow_python
-from tests.discovery.connections import LEADS, LEADS_NOWHERE, REFUSED
+from tests.discovery.connections import LEADS, LEADS_NOWHERE, REFUSED, generated
 from tests.discovery.finding import discovered
 
-ALL = (*LEADS, *LEADS_NOWHERE, *REFUSED)
+GENERATED = tuple(generated(3000))
+ALL = (*LEADS, *LEADS_NOWHERE, *REFUSED, *GENERATED)
 SCRIPT = Path(__file__).with_name("seen_by_airflow.py")
+PORT = 2
+"""Its place in what a connection is compared by."""
 BASE_URL = {"AIRFLOW__API__BASE_URL": "http://api:8080/base/"}
 
 
@@ -56,6 +59,22 @@ def test_what_airflow_raises_for_is_refused(seen: dict[str, Any]) -> None:
         assert isinstance(seen["connections"][value], str), value
         with pytest.raises(Unreadable):
             read_parts(value)
+
+
+def test_what_nobody_thought_of_is_read_as_airflow_reads_it(seen: dict[str, Any]) -> None:
+    """Of values put together at random: the same, or less. What Airflow refuses is refused, and nothing read in it."""
+    read = 0
+    for value in GENERATED:
+        theirs = seen["connections"][value]
+        try:
+            parts = read_parts(value)
+        except Unreadable:
+            continue
+        ours = [parts.conn_type, parts.host, parts.port, parts.login, parts.schema]
+        assert isinstance(theirs, list), (value, ours)
+        assert ours == [item or "" if place != PORT else item for place, item in enumerate(theirs)], value
+        read += 1
+    assert read > len(GENERATED) / 4
 
 
 def test_the_execution_api_is_where_airflow_has_it_and_tells_its_health_to_anybody(seen: dict[str, Any]) -> None:

@@ -5,7 +5,9 @@ Most are the examples of Airflow's documentation and of its providers', with oth
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import random
+from collections.abc import Iterator, Mapping
 
 LEADS: Mapping[str, tuple[str, ...]] = {
     # --- databases ----------------------------------------------------------------------------------------------------
@@ -197,3 +199,42 @@ REFUSED: tuple[str, ...] = (
     '{"conn_type": "postgres", "host": "h"',
 )
 """What Airflow itself raises for."""
+
+
+_PIECES = (
+    *("postgres", "http", "https", "my-type", "aws", "a", "Host", "db.example.com", "h1,h2", "[::1]", "[fe80::1%eth0]"),
+    *("://", "://", "://", ":", ":", "/", "/", "@", "@", "?", "#", "&", "=", "%40", "%2F", "%3A", "%25", "%zz", "%"),
+    *(
+        "5432",
+        "0",
+        "99999",
+        "user",
+        "pass",
+        "extra",
+        "__extra__",
+        "%7B%7D",
+        " ",
+        "+",
+        ";",
+        ",",
+        "é",
+        "{",
+        "}",
+        "[",
+        "]",
+    ),
+)
+_VALUES = (None, "", "host", "https://host/x", 0, 5432, "5432", "x", 1.5, True, [], {}, {"a": 1}, '{"a": 1}', "[]", "{")
+
+
+def generated(count: int) -> Iterator[str]:
+    """Values put together at random, the same each time: URIs that nearly are some, and JSON of the right keys."""
+    dice = random.Random(1)
+    keys = ("conn_type", "host", "login", "password", "schema", "port", "extra", "description", "unknown")
+    for number in range(count):
+        pieces = [dice.choice(_PIECES) for _ in range(dice.randrange(1, 9))]
+        start = dice.choice(("", "postgres://", "postgres://user:pass@", "http://https://", "my-type://"))
+        if number % 4:
+            yield start + "".join(pieces)
+        else:
+            yield json.dumps({key: dice.choice(_VALUES) for key in dice.sample(keys, dice.randrange(1, 6))})

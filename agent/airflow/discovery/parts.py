@@ -108,13 +108,13 @@ def _from_json(text: str, *, keep_password: bool) -> Parts:
             port = int(port)
         except (TypeError, ValueError, OverflowError):
             raise Unreadable("its port is no number") from None
-    password = given.get("password")
+    password = _text(given.get("password"), "password")
     return Parts(
         conn_type=_normal(_text(given.get("conn_type"), "conn_type")),
         host=_text(given.get("host"), "host"),
         port=port,
         login=_text(given.get("login"), "login"),
-        password=Secret(password) if keep_password and password and isinstance(password, str) else None,
+        password=Secret(password) if keep_password and password else None,
         schema=_text(given.get("schema"), "schema"),
         extra=_places(given.get("extra") or {}),
     )
