@@ -443,6 +443,17 @@ async def test_an_agent_that_cannot_look_again_is_quoted_as_it_is(worker: Worker
     assert [text.split(" ")[1] for _, text in ended.shown] == ["dns_unreachable"]
 
 
+async def test_a_netprobe_that_does_not_say_what_is_wrong_is_told_to_end_all_the_same(worker: Worker) -> None:
+    """A pod that waits for its sidecar would never end."""
+
+    def reply(what: Received) -> bytes:
+        return response(body=b"ok") if what.target == "/quitquitquit" else response("503 Service Unavailable")
+
+    async with HttpServer(reply) as server:
+        await worker.run("fails", server.url(""), NETPROBE_QUIT_WITH_TASK="true", **KUBERNETES)
+    assert asked(server) == ["GET /diagnosis", "POST /quitquitquit"]
+
+
 @pytest.mark.parametrize("dag", ["fails", "succeeds"])
 async def test_netprobe_is_told_to_end_where_that_is_asked_for(dag: str, worker: Worker) -> None:
     """And last: whatever else is to be known has been asked by then."""

@@ -101,7 +101,7 @@ class Airflow:
 
     def close(self) -> None:
         if self._server is not None:
-            os.killpg(self._server.pid, signal.SIGTERM)
+            os.killpg(self._server.pid, signal.SIGKILL)
             self._server.wait(PATIENCE_SECONDS)
 
 
@@ -152,4 +152,7 @@ async def test_a_pod_that_is_told_to_end_meanwhile_has_a_task_that_failed(airflo
         await eventually(asked, "netprobe to be asked")
         worker.send_signal(signal.SIGTERM)
         await worker.wait()
-    assert airflow.state("fails", "terminated") == "failed", airflow.log("fails", "terminated")
+    log = airflow.log("fails", "terminated")
+    assert airflow.state("fails", "terminated") == "failed", log
+    # What went wrong with netprobe is for those who debug.
+    assert "netprobe's verdict" not in log

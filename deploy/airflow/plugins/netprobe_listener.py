@@ -31,7 +31,9 @@ URL = "http://127.0.0.1:9733"
 PATIENCE_SECONDS = 2.0
 """For everything that is asked when a task has failed, together."""
 READING_SECONDS = 0.3
-"""Of those, what is kept for reading what has been found."""
+"""Of those, what is kept for reading what a second look has found."""
+ENDING_SECONDS = 0.2
+"""Of those, what is kept for telling netprobe that the task has ended."""
 TELLING_SECONDS = 0.5
 """For telling netprobe which task runs, or that it has ended: nothing depends on it."""
 ANSWER_BYTES = 1 << 20
@@ -76,8 +78,13 @@ class NetprobeListener:
         try:
             if not _runs_here(task_instance):
                 return
-            if _say(task_instance, failed_at, deadline):
-                _tell_end(task_instance, deadline)
+            answers = True
+            try:
+                answers = _say(task_instance, failed_at, deadline - ENDING_SECONDS)
+            finally:
+                # Whatever netprobe has to say, it may have to be told.
+                if answers:
+                    _tell_end(task_instance, deadline)
         # Airflow 2 has not yet written down that the task has failed. Whatever comes here now, a SIGTERM's exception
         # included, would keep it from doing so, and leave the task running until somebody calls it a zombie.
         except BaseException as error:  # noqa: BLE001
