@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 import time
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from agent.keys import section
 from agent.model import Fact, Phase, Reason, Secret
 from agent.net.tls import TlsOptions
 from agent.probers.http_options import BasicAuth
+from agent.sinks import periodic
 from agent.sinks.periodic import PeriodicPusher
 from agent.sinks.remote_write import SERIES_LIMIT, RemoteWrite
 from tests.lab.agents import eventually
@@ -437,6 +440,67 @@ async def test_a_receiver_that_comes_back_has_everything() -> None:
     assert said == ["push_failed", "push_recovered"], "once a change, however many tries"
     (refused,) = pod.metrics.pushes["remote_write"].failures
     assert refused == (Phase.CONNECT, Reason.REFUSED)
+
+
+class Storage:
+    """A receiver as Prometheus is one: takes a request whole or not at all, and nothing older than what it has."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+        self.healthy = False
+        self.series: dict[tuple[tuple[str, str], ...], list[Any]] = {}
+
+    def reply(self, request: Received) -> bytes:
+        written = decoded(request.body)
+        trouble = "" if self.healthy else self._random.choice(["", "", *TROUBLES])
+        if trouble in {"429", "500", "lost before"}:
+            return TROUBLES[trouble]
+        for labels, samples in written.items():
+            known = self.series.get(labels, [])
+            if known and samples[0].timestamp_ms <= known[-1].timestamp_ms:
+                return response("400 Bad Request", b"out of order sample")
+        for labels, samples in written.items():
+            self.series.setdefault(labels, []).extend(samples)
+        return TROUBLES[trouble] if trouble else TAKEN
+
+
+TROUBLES = {
+    "429": response("429 Too Many Requests"),
+    "500": response("500 Internal Server Error"),
+    "lost before": LOST,
+    "500, but stored": response("500 Internal Server Error"),
+    "lost after": LOST,
+}
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_whatever_happens_on_the_way_nothing_is_lost_or_counted_twice(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the receiver is well again: each counter goes from zero to what was counted, without a gap or a reset."""
+    monkeypatch.setattr(periodic, "FIRST_PAUSE_SECONDS", 0.01)
+    storage, chance = Storage(seed), random.Random(seed + 1000)
+    reasons = [REFUSED, (Phase.CONNECT, Reason.TIMEOUT), (Phase.TLS, Reason.RESET), None]
+    counted: Counter[tuple[Phase, Reason] | None] = Counter()
+    async with Scripted(TAKEN) as server:
+        server._reply = storage.reply
+        async with Pod(remote_write=url(server), interval=0.03, zeros=2) as pod:
+            for step in range(25):
+                for _ in range(chance.randrange(3)):
+                    failed = chance.choice(reasons[: 1 + step // 6])
+                    counted[failed] += 1
+                    pod.metrics.write(outcome(pod.target, failed))
+                await pushes(server, len(server.requests) + chance.randrange(2))
+            storage.healthy = True
+    for failed, number in counted.items():
+        wanted = {"result": "success"} if failed is None else {"phase": failed[0].value, "reason": failed[1].value}
+        name = "netprobe_probes_total" if failed is None else "netprobe_probe_failures_total"
+        said = [one.value for one in series(storage.series, name, **wanted) if not one.stale]
+        assert said[:2] == [0.0, 0.0]
+        assert said == sorted(said)
+        assert said[-1] == number
+    assert pod.metrics.pushes["remote_write"].dropped == 0
+    assert pod.metrics.pushes["remote_write"].failures, "there was trouble"
 
 
 async def test_a_pod_that_was_never_started_pushes_nothing() -> None:
