@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 LEADS: Mapping[str, tuple[str, ...]] = {
     # --- databases ----------------------------------------------------------------------------------------------------
@@ -98,6 +99,7 @@ LEADS: Mapping[str, tuple[str, ...]] = {
     "http://https://api.example.com:8443/v1": ("https api.example.com:8443",),
     '{"conn_type": "http", "host": "https://api.example.com/v2/", "port": 8443}': ("https api.example.com:8443",),
     '{"conn_type": "http", "host": "api.example.com/v2", "schema": "https"}': ("https api.example.com:443",),
+    "http://_api._tcp.example.com/https?srv_lookup=true": ("srv _api._tcp.example.com:80",),
     '{"conn_type": "http", "host": "h", "extra": "not json"}': ("http h:80",),
     '{"conn_type": "http", "host": "h", "extra": [1]}': ("http h:80",),
     "http://h?__extra__=not+json": ("http h:80",),
@@ -158,6 +160,7 @@ LEADS: Mapping[str, tuple[str, ...]] = {
     '{"conn_type": "spark", "host": "k8s://https://10.96.0.1", "port": 6443}': ("https 10.96.0.1:6443",),
     "winrm://u:p@windows.example.com": ("tcp windows.example.com:5985",),
     "webhdfs://namenode:9870": ("http namenode:9870",),
+    "my-custom-type://host.example.com:3306/x": ("name host.example.com:3306",),
     "my-custom-type://host.example.com:1234/x": ("tcp host.example.com:1234",),
 }
 """By value: where it leads, as `how host:port` each."""
@@ -224,7 +227,24 @@ _PIECES = (
         "]",
     ),
 )
-_VALUES = (None, "", "host", "https://host/x", 0, 5432, "5432", "x", 1.5, True, [], {}, {"a": 1}, '{"a": 1}', "[]", "{")
+_VALUES: tuple[Any, ...] = (
+    None,
+    "",
+    "host",
+    "https://host/x",
+    0,
+    5432,
+    "5432",
+    "x",
+    1.5,
+    True,
+    [],
+    {},
+    {"a": 1},
+    '{"a": 1}',
+    "[]",
+    "{",
+)
 
 
 def generated(count: int) -> Iterator[str]:

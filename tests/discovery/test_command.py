@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 from agent.exit_codes import FINE, USAGE
 from tests.discovery.finding import CLUSTER, resolv_conf
-from tests.lab.command import netprobe
+from tests.lab.command import environment, netprobe
 
 DATABASE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 ENVIRONMENT = {
@@ -127,3 +129,31 @@ async def test_what_a_variable_is_called_does_nothing_to_a_terminal() -> None:
     assert "\x1b" not in done.stdout
     assert "AIRFLOW_CONN_\\x1b[31mX\\udcff" in done.stdout
     assert done.code == FINE
+
+
+WATCHED = """
+import sys
+seen = set()
+def watch(event, arguments):
+    if event.startswith(("socket.", "subprocess.", "os.exec", "os.fork", "os.posix_spawn", "os.system", "os.spawn")):
+        seen.add(event)
+sys.addaudithook(watch)
+from agent.cli import main
+main(["discover", "--output", "json"])
+print("\\n", sorted(seen), file=sys.stderr)
+"""
+
+
+def test_nobody_is_contacted_and_nothing_run() -> None:
+    """What `netprobe discover` prints is what would be probed. The name of this host is all that is asked for."""
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED],
+        env=environment(**ENVIRONMENT, AIRFLOW__CELERY__BROKER_URL_CMD="touch /nonexistent/ran"),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+
+    assert "conn-orders-api" in {target["name"] for target in json.loads(done.stdout)["targets"]}
+    assert done.stderr.strip() == "['socket.gethostname']"

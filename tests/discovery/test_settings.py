@@ -183,6 +183,19 @@ def test_no_command_is_run_and_no_backend_asked_for_a_setting(setting: str, tmp_
     assert not ran.exists()
 
 
+# --- secrets backend ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("setting", ["AIRFLOW__SECRETS__BACKEND_KWARGS", "AIRFLOW__WORKERS__SECRETS_BACKEND_KWARGS"])
+def test_a_secrets_backend_with_a_url(setting: str) -> None:
+    """Vault's. What else is among its arguments is nobody's business."""
+    arguments = '{"url": "https://vault.example.com:8200", "token": "secret", "mount_point": "airflow"}'
+
+    assert addresses({setting: arguments}) == {"secrets-backend": "http https://vault.example.com:8200/"}
+    assert reasons({setting: '{"connections_prefix": "airflow/connections"}'}) == {setting: "it has no url"}
+    assert reasons({setting: "secret"}) == {setting: "it has no url"}
+
+
 # --- logs -----------------------------------------------------------------------------------------------------------
 
 LOGS = {"AIRFLOW__LOGGING__REMOTE_LOGGING": "True"}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +35,7 @@ def settings(environ: Mapping[str, str], options: DiscoverOptions) -> Iterator[F
     read = partial(read_url, keep_password=options.credentials)
     yield from _of_setting(known.get("celery", "broker_url"), "broker", Role.BROKER, read)
     yield from _of_setting(known.get("celery", "result_backend"), "result-backend", Role.BROKER, read)
+    yield from _secrets_backend(known)
     yield from _remote_logs(known, environ)
     yield from _telemetry(known, environ)
 
@@ -103,6 +106,22 @@ def _metadata_db(known: Settings, options: DiscoverOptions) -> Iterator[Found | 
             yield replace(item, unwanted="tasks of Airflow 3 do not use the metadata database")
         else:
             yield item
+
+
+def _secrets_backend(known: Settings) -> Iterator[Found | Skipped]:
+    """Vault's `url` among the arguments of a backend; those of the clouds name no place."""
+    for section, key in (("secrets", "backend_kwargs"), ("workers", "secrets_backend_kwargs")):
+        yield from _of_setting(known.get(section, key), "secrets-backend", Role.CUSTOM, _of_arguments)
+
+
+def _of_arguments(text: str) -> Iterator[Endpoint]:
+    arguments: object = None
+    with suppress(ValueError, RecursionError):
+        arguments = json.loads(text)
+    url = arguments.get("url") if isinstance(arguments, dict) else None
+    if not isinstance(url, str) or not url:
+        raise Unreadable("it has no url")
+    yield from listed(url, ask=Ask.HTTP, usual=8200)
 
 
 _AWS_REGION = re.compile(r"[a-z0-9-]{1,40}")

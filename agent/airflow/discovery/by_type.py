@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -155,7 +155,11 @@ def _at(host: str, parts: Parts, usual: Usual) -> Iterator[Endpoint]:
 
 
 def _http(parts: Parts) -> Iterator[Endpoint]:
-    """HttpHook: the schema is the protocol, http where there is none; a host may be a URL."""
+    """HttpHook: the schema is the protocol, http where there is none; a host may be a URL, or name SRV records."""
+    if _true(parts.extra.get("srv_lookup")):
+        for found in listed(_needed(parts), ask=TCP, usual=80):
+            yield replace(found, ask=Ask.SRV)
+        return
     protocol = parts.schema.lower()
     ask = HTTPS if protocol == "https" else HTTP
     yield from _at(_needed(parts), parts, Usual(ask, 443 if ask is HTTPS else 80))
@@ -269,7 +273,7 @@ def _mongo(parts: Parts) -> Iterator[Endpoint]:
     """MongoHook: with `srv`, the host is a domain whose SRV records name the servers."""
     if _true(parts.extra.get("srv")):
         for found in listed(_needed(parts), ask=TCP, usual=27017):
-            yield Endpoint(ask=Ask.SRV, host=f"_mongodb._tcp.{found.host}", port=found.port)
+            yield replace(found, ask=Ask.SRV, host=f"_mongodb._tcp.{found.host}")
         return
     yield from _plain(parts)
 

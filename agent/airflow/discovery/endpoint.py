@@ -43,6 +43,8 @@ class Ask(StrEnum):
     """
 
 
+SHUTTING_OUT = {22, 3306}
+"""Ports where such a server listens, whatever the type of the connection that leads there."""
 DEFAULT_PORTS = {Ask.HTTP: 80, Ask.HTTPS: 443, Ask.POSTGRES: 5432}
 
 
@@ -192,6 +194,8 @@ def endpoint(ask: Ask, host: str, port: int) -> Endpoint:
         raise Unreadable("its host is no host name and no IP address")
     if not 0 < port <= HIGHEST_PORT:
         raise Unreadable("its port is no port")
+    if ask is Ask.TCP and port in SHUTTING_OUT:
+        ask = Ask.NAME
     if ask is Ask.NAME and ip_address(host) is not None:
         raise Unreadable("it has no name to look up, and its server shuts out who connects without a login")
     return Endpoint(ask=ask, host=host, port=port)

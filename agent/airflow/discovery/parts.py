@@ -40,6 +40,7 @@ _PLACES = frozenset(
         "sslmode",
         "sslrootcert",
         "srv",
+        "srv_lookup",
         "use_ssl",
         "verify",
     }
