@@ -58,6 +58,8 @@ def documents(draw: st.DrawFn) -> str:
         "port": draw(st.sampled_from([None, 5432, "5432", "x"])),
         "extra": draw(st.sampled_from([extra, json.dumps(extra)])),
     }
+    if draw(st.booleans()):
+        document["url"] = f"https://user:{quote(password, safe='')}@vault:8200/{password}"
     return json.dumps(document)[: draw(st.sampled_from([10_000, 60, 100]))]
 
 
@@ -84,6 +86,7 @@ def environment(value: str) -> dict[str, str]:
         "AIRFLOW__CELERY__BROKER_URL": value,
         "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{value};{value}",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": value,
+        "AIRFLOW__SECRETS__BACKEND_KWARGS": value,
         "AIRFLOW__LOGGING__REMOTE_LOGGING": "True",
         "AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER": "s3://logs",
         "AIRFLOW__LOGGING__REMOTE_LOG_CONN_ID": "x",
