@@ -317,10 +317,8 @@ class Agent:
             yield task.as_dict()
 
     def _pushers_of(self, config: Config) -> Sequence[Pusher]:
-        identity = {**self._place.as_dict(), **(self._task.as_dict() if self._task else {})}
-        labels = {label: value for label, value in identity.items() if label in PUSHED_LABELS}
         try:
-            return pushers(config, self.metrics, labels)
+            return pushers(config, self.metrics, pushed_labels(self._task, self._place))
         except Exception:  # noqa: BLE001 - what is not pushed is probed and scraped all the same
             _log.error("push_raised", exc_info=True)
             return ()
@@ -353,6 +351,12 @@ def _experimenter(options: DiagnosisOptions, probers: Mapping[str, Prober]) -> E
         return None
     budget = Budget(per_minute=options.experiments_per_minute, per_pod=options.experiments_per_pod)
     return Experimenter(probers, budget)
+
+
+def pushed_labels(task: Task | None, place: Place) -> dict[str, str]:
+    """What a pushed series may say of whose it is, as far as known."""
+    identity = {**place.as_dict(), **(task.as_dict() if task else {})}
+    return {label: value for label, value in identity.items() if label in PUSHED_LABELS}
 
 
 async def run(

@@ -13,21 +13,25 @@ import signal
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from agent import app
-from agent.app import Agent
+from agent.airflow.identity import Place, read_place, read_task
+from agent.app import Agent, pushed_labels
 from agent.config import SchedulerOptions, ServerOptions
 from agent.diagnosis import Cause
 from agent.keys import HostPort
 from agent.model import Phase, Reason, Target
 from agent.probers import PROBERS
+from agent.scheduler import CUT_SECONDS
 from agent.server import CannotListen
-from tests.lab.agents import config, eventually, running
-from tests.lab.command import PATIENCE_SECONDS, netprobe, started
+from tests.lab.agents import Running, config, eventually, running
+from tests.lab.command import COMMAND, PATIENCE_SECONDS, environment, netprobe, started
 from tests.lab.http_client import request
 from tests.lab.leaks import nothing_leaks
 from tests.lab.misbehaving import Server, echoing, refusing_port, silent
@@ -493,3 +497,257 @@ async def test_what_a_run_found_while_draining_is_still_served(tmp_path: Path) -
         server.may_answer.set()
         await closing
     assert agent.status.status("gate").last is not None
+
+
+# --- whose pod it is ------------------------------------------------------------------------------------------------
+
+NOTHING_TO_FIND = "targets: [{name: t, type: tcp, address: '127.0.0.1:1', interval: 60s, confirm_runs: 0}]"
+IDENTITY = {
+    "NETPROBE_ANNOTATION_DAG_ID": "etl",
+    "NETPROBE_ANNOTATION_TASK_ID": "load",
+    "NETPROBE_ANNOTATION_RUN_ID": "scheduled__2026-01-01T00:00:00+00:00",
+    "NETPROBE_ANNOTATION_TRY_NUMBER": "2",
+    "NETPROBE_ANNOTATION_MAP_INDEX": "",
+    "NETPROBE_POD_NAME": "etl-load-x7",
+    "NETPROBE_POD_NAMESPACE": "airflow",
+    "NETPROBE_NODE_NAME": "",
+}
+TOLD = {"dag_id": "nightly", "task_id": "copy", "run_id": "manual__1", "try_number": 1, "map_index": 3}
+
+
+async def test_whose_results_they_are_is_in_every_event_and_on_the_page(tmp_path: Path) -> None:
+    known = {
+        "dag_id": "etl",
+        "task_id": "load",
+        "run_id": "scheduled__2026-01-01T00:00:00+00:00",
+        "try_number": "2",
+        "pod": "etl-load-x7",
+        "namespace": "airflow",
+    }
+    async with running(tmp_path, NOTHING_TO_FIND, env=IDENTITY) as agent:
+        await agent.event("target_failed")
+        page = json.loads((await request(agent.url + "/diagnosis")).body)
+        metrics = (await request(agent.url + "/metrics")).text
+        # The pod knows better than whoever tells.
+        told = await request(agent.url + "/task", method="POST", body=json.dumps({**TOLD, "state": "running"}).encode())
+        after = (await request(agent.url + "/metrics")).text
+        agent.process.send_signal(signal.SIGTERM)
+        assert await agent.ended() == 0
+    own = [event for event in agent.events if not event["event"].startswith("task_")]
+    assert {event["event"] for event in own} >= {"agent_started", "target_failed", "agent_stopped"}
+    for event in own:
+        assert known.items() <= event.items(), event
+        assert not {"map_index", "node"} & event.keys()
+    assert page["task"] == {name: known[name] for name in ("dag_id", "task_id", "run_id", "try_number")}
+    assert page["place"] == {"pod": "etl-load-x7", "namespace": "airflow"}
+    series = [line for line in metrics.splitlines() if "run_id" in line]
+    labels = 'dag_id="etl",map_index="",run_id="scheduled__2026-01-01T00:00:00+00:00",task_id="load",try_number="2"'
+    assert series == [f"netprobe_task_info{{{labels}}} 1.0"]
+    assert told.status == 204
+    assert [line for line in after.splitlines() if "run_id" in line] == series
+
+
+async def test_a_worker_of_many_tasks_is_told_which(tmp_path: Path) -> None:
+    async with running(tmp_path, NOTHING_TO_FIND) as agent:
+        body = json.dumps({**TOLD, "state": "running"}).encode()
+        assert (await request(agent.url + "/task", method="POST", body=body)).status == 204
+        page = json.loads((await request(agent.url + "/diagnosis")).body)
+        metrics = (await request(agent.url + "/metrics")).text
+        await agent.event("task_started", dag_id="nightly", map_index="3")
+        body = json.dumps({**TOLD, "state": "ended"}).encode()
+        assert (await request(agent.url + "/task", method="POST", body=body)).status == 204
+        assert "netprobe_task_info" not in (await request(agent.url + "/metrics")).text
+        await agent.event("task_ended", dag_id="nightly", map_index="3")
+    assert (page["task"], page["place"]) == (None, {})
+    assert page["tasks"] == [{name: str(value) for name, value in TOLD.items()}]
+    assert [line for line in metrics.splitlines() if "nightly" in line] == [
+        'netprobe_task_info{dag_id="nightly",map_index="3",run_id="manual__1",task_id="copy",try_number="1"} 1.0'
+    ]
+
+
+# --- the last moments -----------------------------------------------------------------------------------------------
+
+
+async def test_the_pod_itself_can_ask_it_to_end(tmp_path: Path) -> None:
+    """The same end as at a SIGTERM, and a signal that comes then is the second one."""
+    async with Gate() as server, running(tmp_path, gated(server)) as agent:
+        await asyncio.wait_for(server.asked.wait(), 60.0)
+        assert (await request(agent.url + "/quitquitquit", method="POST")).status == 200
+        await agent.event("agent_stopping")
+        agent.process.send_signal(signal.SIGTERM)
+        assert await agent.ended() == 0
+        await agent.event("agent_forced")
+
+
+async def test_a_pod_that_lives_for_less_than_a_moment_has_a_result_of_every_target() -> None:
+    """Those whose first run has not begun are run at once, and what waits for an answer then is a result."""
+    async with silent() as mute, echoing() as server:
+        options = make_target("tcp", address=mute.address, dialogue=[{"expect": "hello"}]).options
+        targets = [target(f"good-{number}", address=server.address, interval=60.0) for number in range(20)]
+        mutes = dataclasses.replace(target("mute", address=mute.address, interval=60.0, timeout=50.0), options=options)
+        async with Agent(config(*targets, mutes)) as agent:
+            assert agent.status.waiting
+            await agent.aclose()
+        assert agent.status.waiting == []
+        last = agent.status.status("mute").last
+    assert last is not None
+    assert last.failure is not None
+    assert (last.failure.phase, last.failure.reason) == (Phase.REQUEST, Reason.TIMEOUT)
+    assert last.failure.detail.endswith("when netprobe had to end")
+    assert all(status.last is not None and status.last.success for status in agent.status.statuses() if
+               status.target.name != "mute")  # fmt: skip
+
+
+async def test_a_cut_is_no_result_of_a_target_that_has_another() -> None:
+    """A server that is slower than the end is not broken."""
+    async with Gate() as server:
+        server.may_answer.set()
+        one = dataclasses.replace(
+            target("t", address=server.address, dialogue=[{"send": "PING"}, {"expect": "PONG"}], timeout=50.0),
+            interval_seconds=0.5,
+        )
+        async with Agent(config(one)) as agent:
+
+            async def known() -> bool:
+                return agent.status.status("t").last is not None
+
+            await eventually(known, "a first result")
+            server.may_answer.clear()
+            server.asked.clear()
+            await asyncio.wait_for(server.asked.wait(), 60.0)
+            await agent.aclose()
+        recent = agent.status.status("t").recent
+    assert all(outcome.success for outcome in recent)
+
+
+async def test_what_fails_is_looked_at_once_more_where_it_is_due_soon() -> None:
+    """Whether it still does is what the last words are about."""
+    port = refusing_port()
+    soon = target("soon", address=f"127.0.0.1:{port}", interval=4.0, timeout=1.0)
+    later = target("later", address=f"127.0.0.1:{port}", interval=3600.0, timeout=1.0)
+    agent = Agent(config(soon, later))
+    await agent.start()
+
+    async def both_and_why() -> bool:
+        healthy = agent._diagnostician.current.diagnosis.healthy
+        return not agent.status.waiting and not healthy
+
+    await eventually(both_and_why, "a first result of both, and a verdict")
+    before = {status.target.name: len(status.recent) for status in agent.status.statuses()}
+    late = echoing()
+    late.port = port
+    async with late:
+        await agent.aclose()
+    after = {status.target.name: status.recent for status in agent.status.statuses()}
+    assert after["soon"][0].success
+    assert len(after["later"]) == before["later"]
+
+
+async def test_a_healthy_pod_ends_without_asking_again() -> None:
+    async with echoing() as server:
+        agent = Agent(config(target("t", address=server.address, interval=4.0)))
+        await agent.start()
+
+        async def probed() -> bool:
+            return not agent.status.waiting and agent._diagnostician.current.since is not None
+
+        await eventually(probed, "a first result")
+        connections = server.connections
+        await agent.aclose()
+        assert server.connections == connections
+
+
+@pytest.mark.parametrize("fails", [True, False], ids=["broken", "healthy"])
+async def test_kubernetes_is_left_the_last_words(tmp_path: Path, fails: bool) -> None:  # noqa: FBT001
+    """In a mount namespace that has the file the kubelet makes."""
+    file, kubelets = tmp_path / "netprobe.yaml", tmp_path / "termination"
+    kubelets.write_text("")
+    async with echoing() as server:
+        address = f"127.0.0.1:{refusing_port()}" if fails else server.address
+        file.write_text(f"targets: [{{name: broker, type: tcp, address: '{address}'}}]\n")
+        script = 'mount -t tmpfs tmpfs /dev && : >/dev/termination-log && mount --bind "$1" /dev/termination-log'
+        script += ' && mknod -m 666 /dev/null c 1 3 && mknod -m 666 /dev/urandom c 1 9 && shift && exec "$@"'
+        command = ("unshare", "--mount", "sh", "-c", script, "sh", str(kubelets), *COMMAND)
+        process = await asyncio.create_subprocess_exec(
+            *command, "run", "--config", str(file), "--listen", "127.0.0.1:0",
+            env=environment(), cwd="/", stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        agent = Running(process)
+        try:
+            await agent.event("target_failed" if fails else "target_first_succeeded")
+            process.send_signal(signal.SIGTERM)
+            assert await agent.ended() == 0
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+            await agent.close()
+    text = kubelets.read_text("utf-8")
+    if fails:
+        assert re.match(r"netprobe: \w+ \(\w+ confidence\): .*refuse", text), text
+        assert "broker" in text
+    else:
+        assert text == "netprobe: no target fails, and nothing stands out.\n"
+
+
+class Receiver:
+    """A pusher that takes its time, or breaks."""
+
+    def __init__(self, url: str, *, seconds: float = 0.0, error: Exception | None = None) -> None:
+        self._url, self._seconds, self._error = url, seconds, error
+        self.closed: list[tuple[float, bool]] = []
+        """How long it was given, and whether the metrics could still be read then."""
+
+    def start(self) -> None:
+        """There is nothing to begin."""
+
+    async def aclose(self, within_seconds: float) -> None:
+        self.closed.append((within_seconds, (await request(self._url + "/metrics")).status == 200))
+        if self._error is not None:
+            raise self._error
+        await asyncio.sleep(self._seconds)
+
+
+async def test_everything_is_pushed_at_the_end_within_one_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Side by side, whatever one of them does, after the last run and before the pages go."""
+    monkeypatch.setattr(app, "FLUSH_SECONDS", 0.2)
+    with capture_logs() as logged:
+        async with echoing() as server:
+            agent = Agent(config(target("t", address=server.address, interval=60.0)))
+            await agent.start()
+            broken, endless = RuntimeError("a defect"), 3600.0
+            receivers = (Receiver(agent.url), Receiver(agent.url, error=broken), Receiver(agent.url, seconds=endless))
+            agent._pushers = receivers
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await agent.aclose()
+    assert [receiver.closed for receiver in receivers] == [[(0.2, True)]] * 3
+    names = [event["event"] for event in logged]
+    assert names.index("target_first_succeeded") < names.index("push_raised")
+    assert {"push_raised", "push_unfinished", "agent_stopped"} <= set(names)
+
+
+async def test_a_receiver_that_never_answers_keeps_no_pod(tmp_path: Path) -> None:
+    """Nor do two, with a target that does not answer either: five seconds at most, and what is lost is counted."""
+    async with silent() as mute:
+        configuration = f"""
+targets: [{{name: t, type: tcp, address: "{mute.address}", dialogue: [{{expect: hello}}]}}]
+remote_write: {{url: "http://{mute.address}/api/v1/write", proxy: none}}
+pushgateway: {{url: "http://{mute.address}", proxy: none}}
+"""
+        async with running(tmp_path, configuration) as agent:
+            agent.process.send_signal(signal.SIGTERM)
+            assert await agent.ended() == 0
+    assert "Traceback" not in agent.text
+    stopping, stopped = (await agent.event("agent_stopping"), await agent.event("agent_stopped"))
+    took = datetime.fromisoformat(stopped["timestamp"]) - datetime.fromisoformat(stopping["timestamp"])
+    # What is waited for has a bound each; the rest is the machine's.
+    bounds = app.DRAIN_SECONDS + CUT_SECONDS + app.FLUSH_SECONDS + app.FLUSH_GRACE_SECONDS
+    assert bounds <= 5.0
+    assert timedelta(seconds=app.FLUSH_SECONDS - 0.1) <= took < timedelta(seconds=bounds + 30.0)
+    assert {event["sink"] for event in agent.events if event["event"] == "push_given_up"} >= {"remote_write"}
+
+
+def test_what_is_pushed_names_the_task_and_never_a_run() -> None:
+    labels = pushed_labels(read_task(IDENTITY), read_place(IDENTITY))
+    assert labels == {"namespace": "airflow", "pod": "etl-load-x7", "dag_id": "etl", "task_id": "load"}
+    assert pushed_labels(None, Place()) == {}
