@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +14,11 @@ from agent.app import Agent
 from agent.config import GateMode, GateOptions
 from agent.gate import Gate
 from agent.model import Phase, Reason, Role, Target
-from tests.lab.agents import config, eventually
+from tests.lab.agents import Running, config, eventually
+from tests.lab.command import COMMAND, environment
 from tests.lab.http_client import request
 from tests.lab.misbehaving import echoing, refusing_port, silent
+from tests.lab.netns import SERVER_IP, two_hosts
 from tests.lab.outcomes import named, outcome
 from tests.lab.targets import target as make_target
 
@@ -195,3 +198,40 @@ async def test_an_answer_that_never_comes_holds_nobody_for_longer_than_that() ->
     assert "netprobe_startup_gate_timed_out 1.0" in metrics
     assert first.failure is not None
     assert first.failure.detail.endswith("within 1s")
+
+
+# --- a network that comes up late -----------------------------------------------------------------------------------
+
+
+async def test_a_network_that_was_not_ready_is_named_and_the_start_follows_it_soon(tmp_path: Path) -> None:
+    """As with network policies that are programmed some seconds after the pod has started: what is sent gets lost."""
+    with two_hosts() as (pod, server), server.serving("python3", "-m", "http.server", "8080", port=8080):
+        file = tmp_path / "netprobe.yaml"
+        file.write_text(
+            "gate: {timeout: 10m}\n"
+            "defaults: {interval: 15s, timeout: 6s}\n"
+            "diagnosis: {experiments: false}\n"
+            "targets:\n"
+            f"  - {{name: api, type: http, url: 'http://{SERVER_IP}:8080/', proxy: none, gate: true}}\n"
+            f"  - {{name: db, type: tcp, address: '{SERVER_IP}:8080', gate: true}}\n"
+        )
+        pod.filter("output", "ip daddr 192.0.2.2 drop")
+        process = await asyncio.create_subprocess_exec(
+            "ip", "netns", "exec", pod.name, *COMMAND, "run", "--fail-open", "--config", str(file),
+            env=environment(), cwd="/", stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        agent = Running(process)
+        try:
+            await agent.event("target_failed", target="api")
+            await agent.event("target_failed", target="db")
+            pod.filter("output")
+            opened = await agent.event("startup_gate_opened")
+            await agent.event("diagnosis_changed", causes=["network_not_ready"])
+        finally:
+            process.kill()
+            await process.wait()
+            await agent.close()
+    assert opened["timed_out"] is False
+    first = next(event for event in agent.events if event["event"] == "target_failed")
+    assert (first["phase"], first["reason"]) == ("connect", "timeout")
+    assert first["detail"].endswith("within 1s")
