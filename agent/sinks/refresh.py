@@ -82,8 +82,6 @@ class Refresh:
             self._awaited = set()
 
     def _deserves(self, target: Target[Any]) -> bool:
-        """Whether a target worked, some time ago. What failed is known to fail."""
+        """Whether a target worked, some time ago, or has no result yet. What failed is known to fail."""
         last = self._status.status(target.name).last
-        if last is None or not last.success:
-            return False
-        return last.started_at < self._wall_clock() - NEW_SECONDS
+        return last is None or (last.success and last.started_at < self._wall_clock() - NEW_SECONDS)

@@ -363,8 +363,12 @@ async def test_a_log_is_not_flooded(worker: Worker) -> None:
 
 
 async def test_every_verdict_is_written_with_its_level(worker: Worker) -> None:
-    """What is only one explanation among several is a warning; what is over and explained by now is left out."""
-    verdicts = [verdict(), verdict(cause=Cause.SLOW, confidence=Confidence.LOW, targets=("broker",))]
+    """What is over, or only one explanation among several, is a warning; what is over and explained is left out."""
+    verdicts = [
+        verdict(),
+        verdict(cause=Cause.SLOW, confidence=Confidence.LOW, targets=("broker",)),
+        verdict(cause=Cause.NETWORK_NOT_READY, targets=("a", "b")),
+    ]
     past = [
         Past(verdict=verdict(cause=cause), began_at=1_700_000_000.0, ended_at=ended_at)
         for cause, ended_at in ((Cause.DNS_UNREACHABLE, 4e9), (Cause.NO_ROUTE, 4e9), (Cause.FLAPPING, 1_700_000_060.0))
@@ -379,6 +383,7 @@ async def test_every_verdict_is_written_with_its_level(worker: Worker) -> None:
     assert [(level, text.split(": ")[1]) for level, text in ended.shown] == [
         ("ERROR", "dns_unreachable (high confidence)"),
         ("WARNING", "slow (low confidence)"),
+        ("WARNING", "network_not_ready (high confidence)"),
         ("WARNING", "no_route (high confidence, over by now)"),
         # Nobody says that the task started after it.
         *([("WARNING", "flapping (high confidence, over by now)")] if worker.earliest == "failed" else []),

@@ -160,6 +160,20 @@ async def test_what_fails_or_was_just_seen_is_not_looked_at() -> None:
 
 
 @VIRTUAL_TIME
+async def test_a_first_run_is_not_waited_for() -> None:
+    """A pod may live for less than the second within which the first runs begin."""
+    made = World(*"abcdefgh")
+    made.broken.update("abcdefgh")
+    made.scheduler.start()
+    await made.refresh()
+    assert not made.healthy
+    assert set(made.runs.values()) == {1}
+    assert made.loop.time() - made.began_at < FIRST_RUNS_SECONDS / 2
+    made.diagnostician.close()
+    await made.scheduler.stop(0.0)
+
+
+@VIRTUAL_TIME
 async def test_what_is_running_already_is_waited_for_and_not_run_twice() -> None:
     async with world("a") as made:
         made.seconds = 0.5

@@ -226,7 +226,9 @@ def _records(document: Mapping[str, Any], started: float | None, failed: float) 
     """Every verdict that holds, and every one that was over before the task failed: level and lines."""
     present = document["verdicts"][:VERDICTS]
     for verdict in present:
-        level = logging.WARNING if verdict["confidence"] == "low" else logging.ERROR
+        # A network that was not ready is by now: the verdict stands for some minutes all the same.
+        mild = verdict["confidence"] == "low" or verdict["cause"] == "network_not_ready"
+        level = logging.WARNING if mild else logging.ERROR
         when = _when(_time(verdict.get("began_at")), None, started, failed)
         yield level, list(_lines(verdict, f"{verdict['cause']} ({verdict['confidence']} confidence)", when))
     told = {verdict["cause"] for verdict in present}
