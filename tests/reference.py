@@ -120,7 +120,10 @@ def document() -> str:
     titles: dict[str, tuple[str, str]] = {
         "defaults": ("`defaults`", "Keys for every target that does not have them itself."),
         **{name: (f"`{name}`", cls.__doc__ or "") for name, cls in SECTIONS.items()},
-        "target": ("`targets`: keys of every type", "A list that is not empty, unless there is a section `discover`. These keys are for every target."),
+        "target": (
+            "`targets`: keys of every type",
+            "Empty only beside a section `discover`. These keys are for every target.",
+        ),
         **{
             kind: (f"`targets`: keys of type `{kind}`", f"{spec.doc}{_urls(spec.url_schemes)}")
             for kind, spec in sorted(PROBERS.items())
