@@ -253,12 +253,13 @@ RELABELLING = {"sourceLabels", "regex", "targetLabel", "replacement", "action"}
 
 
 def test_the_pod_monitor_has_its_shape() -> None:
-    """The reference of monitoring.coreos.com/v1; its schema is not among those of Kubernetes."""
+    """That of monitoring.coreos.com/v1 in operator 0.80; its schema is not among those of Kubernetes."""
     rules = [*ENDPOINT["relabelings"], *ENDPOINT["metricRelabelings"]]
 
     assert (MONITOR["apiVersion"], MONITOR["kind"]) == ("monitoring.coreos.com/v1", "PodMonitor")
     assert MONITOR["spec"].keys() <= POD_MONITOR
     assert ENDPOINT.keys() == ENDPOINT_KEYS
+    assert all(re.fullmatch(r"[1-9]\d*s", ENDPOINT[key]) for key in ("interval", "scrapeTimeout"))
     assert all(rule.keys() <= RELABELLING for rule in rules)
     assert {rule.get("action", "replace") for rule in rules} == {"replace", "drop", "labeldrop"}
     assert all(isinstance(value, str) for rule in rules for key, value in rule.items() if key != "sourceLabels")
