@@ -21,6 +21,7 @@ import socket
 import time
 from contextlib import suppress
 from datetime import datetime
+from itertools import islice
 from typing import Any, Iterator, Mapping
 from urllib.parse import urlsplit
 
@@ -184,7 +185,7 @@ def _say(task_instance: Any, failed_at: float, deadline: float) -> bool:
     started = started_at.timestamp() if isinstance(started_at, datetime) else None
     if not any(_since(verdict, started) for verdict in document["verdicts"]):
         document = _looked_again(document, deadline)
-    records = list(_records(document, started, failed_at))
+    records = list(islice(_records(document, started, failed_at), VERDICTS))
     if not records:
         _log.debug("netprobe: %s", "nothing is wrong" if document.get("since") else "no target has a result yet")
         return True
@@ -224,7 +225,7 @@ def _looked_again(document: Mapping[str, Any], deadline: float) -> Mapping[str, 
 
 def _records(document: Mapping[str, Any], started: float | None, failed: float) -> Iterator[tuple[int, list[str]]]:
     """Every verdict that holds, and every one that was over before the task failed: level and lines."""
-    present = document["verdicts"][:VERDICTS]
+    present = document["verdicts"]
     for verdict in present:
         # A network that was not ready is by now: the verdict stands for some minutes all the same.
         mild = verdict["confidence"] == "low" or verdict["cause"] == "network_not_ready"
@@ -232,7 +233,7 @@ def _records(document: Mapping[str, Any], started: float | None, failed: float) 
         when = _when(_time(verdict.get("began_at")), None, started, failed)
         yield level, list(_lines(verdict, f"{verdict['cause']} ({verdict['confidence']} confidence)", when))
     told = {verdict["cause"] for verdict in present}
-    for verdict in document.get("recent", ())[: VERDICTS - len(present)]:
+    for verdict in document.get("recent", ()):
         ended = _time(verdict.get("ended_at"))
         if ended is None or verdict["cause"] in told or (started is not None and ended < started):
             continue
