@@ -117,7 +117,7 @@ class Hand:
         """Lines between others, which mean nothing."""
         if not self.chance():
             return []
-        comment = " " * self.random.choice([column, column, 0, column + 2]) + "# " + self._words()
+        comment = " " * self.random.choice([column, column, 0, column + self.step - 1]) + "# " + self._words()
         return self.random.choice([[""], [comment], ["", comment, comment], [comment, ""]])
 
     def _words(self) -> str:

@@ -18,7 +18,7 @@ from agent.config.problem import Problem
 
 
 class Refused(Exception):  # noqa: N818 - not an error of the program
-    """Nothing was done; its arguments are the problems."""
+    """Nothing was done; its arguments are the problems, in the order of their lines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +146,7 @@ def _set(documents: list[Any], source: Source, place: Place, home: Any) -> None:
 
 def _stop_at(problems: Sequence[Problem]) -> None:
     if problems:
-        raise Refused(*problems)
+        raise Refused(*sorted(problems, key=lambda problem: (problem.mark.line, problem.mark.column)))
 
 
 def _not_as_meant(source: Source) -> Problem:

@@ -75,6 +75,8 @@ class Splice:
     edits: Edits
     note: Note = field(default_factory=Note)
     layout: Layout = field(init=False)
+    _filled: set[int] = field(default_factory=set)
+    """Where the empty pairs of braces begin that are no longer empty."""
 
     def __post_init__(self) -> None:
         self.layout = layout_of(self.source, self.document.root, self.home)
@@ -207,7 +209,9 @@ class Splice:
             self.edits.insert(end, f"{separator}{text}")
         else:
             opening = "[" if node.entries is None else "{"
-            self.edits.insert(self.source.text.index(opening, node.start) + 1, text)
+            comma = ", " if node.start in self._filled else ""
+            self._filled.add(node.start)
+            self.edits.insert(self.source.text.index(opening, node.start) + 1, f"{comma}{text}")
 
     # --- taking out --------------------------------------------------------------------------------------------------
 
