@@ -163,7 +163,7 @@ class WorkerPod:
         # That may be in the home of root, which nobody else enters.
         home = world.directory / "root"
         home.mkdir(exist_ok=True)
-        self._machine[home] = "/root:rw"
+        self._machine[home] = f"{Path('/', 'root')}:rw"
         self.sidecar: Container | None = None
         self._containers: list[Container] = []
         self._pause = self._start(

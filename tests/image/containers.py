@@ -63,9 +63,12 @@ def attempt(
 
 
 def command() -> tuple[str, ...]:
-    """How podman is called: with a store of the checkout's own, and locks and mounts where a reboot forgets them."""
+    """How podman is called: with a store of the checkout's own, and locks and mounts where a reboot forgets them.
+
+    Podman insists on the place where it made a store: a checkout that has moved gets another one.
+    """
     place = hashlib.sha256(str(HOME).encode()).hexdigest()[:12]
-    return ("podman", "--root", str(HOME / "store"), "--runroot", f"/run/netprobe-containers-{place}")
+    return ("podman", "--root", str(HOME / f"store-{place}"), "--runroot", f"/run/netprobe-containers-{place}")
 
 
 def _configuration() -> Path:
@@ -81,6 +84,14 @@ def _configuration() -> Path:
 def new_name() -> str:
     """A name for a container or pod of this process's own."""
     return f"netprobe-{os.getpid()}-{next(_number)}"
+
+
+def sweep() -> None:
+    """Remove the containers of processes that are no more: who was killed could not remove its own."""
+    for name in podman("ps", "--all", "--format={{.Names}}").split():
+        _, pid, _ = name.split("-")
+        if not alive(int(pid)):
+            podman("rm", "--force", "--time=0", "--ignore", name)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from tests.image.containers import HOME, REPOSITORY, attempt, podman
+from tests.image.containers import HOME, REPOSITORY, attempt, podman, sweep
 
 SUITE = "trixie"
 PACKAGES = ("ca-certificates", "python3", "python3-pip", "python3-venv")
@@ -62,6 +62,7 @@ def netprobe_image() -> str:
         )
         # What earlier builds left behind. The last ones' spare the next one work.
         podman("image", "prune", "--force", "--filter=until=24h")
+        sweep()
     return IMAGE
 
 
