@@ -107,7 +107,7 @@ class _Sender(HttpProber):
                 demand_credentials(proxy, head, recorder)
             self.status = head.status
             self.retry_after_seconds = _seconds_of(head.headers.get("Retry-After", ""))
-            if not 200 <= head.status <= 299:  # noqa: PLR2004 - RFC 9110, section 15.3
+            if not _is_success(head.status):
                 await self._reject(target, head, answer)
 
     async def _reject(self, target: Target[_Shipment], head: Head, answer: Answer) -> None:
@@ -130,7 +130,7 @@ class Delivery:
         recorder = Recorder()
         target = self._target(parcel, timeout_seconds)
         outcome = await run(self._sender, target, recorder=recorder)
-        if outcome.failure is None:
+        if outcome.failure is None or _is_success(self._sender.status):  # however late this process saw it
             return Receipt(verdict=Verdict.TAKEN)
         asked = Phase.REQUEST in recorder.phases
         verdict = _verdict(self._sender.status) if asked else Verdict.NOT_SENT
@@ -168,6 +168,10 @@ class Delivery:
                 payload=parcel.body,
             ),
         )
+
+
+def _is_success(status: int | None) -> bool:
+    return status is not None and 200 <= status <= 299  # noqa: PLR2004 - RFC 9110, section 15.3
 
 
 def _verdict(status: int | None) -> Verdict:
