@@ -45,13 +45,21 @@ def test_kubernetes_takes_what_an_overlay_makes(overlay: str) -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_netprobe_takes_the_configuration(overlay: str, tmp_path: Path) -> None:
-    """As the sidecar finds it: a directory with the files of the ConfigMap."""
-    for name, text in config_map(overlay, "netprobe")["data"].items():
-        (tmp_path / name).write_text(text, "utf-8")
-    command = [*COMMAND, "config", "validate", "--config", str(tmp_path)]
+    """As the sidecar finds it: the files of the ConfigMap and of the Secret, each as the kubelet links it."""
+    files = {**config_map(overlay, "netprobe")["data"], "remote-write-password": "secret"}
+    held = tmp_path / "..2026_01_01"
+    held.mkdir()
+    (tmp_path / "..data").symlink_to(held.name)
+    for name, text in files.items():
+        (held / name).write_text(text, "utf-8")
+        (tmp_path / name).symlink_to(f"..data/{name}")
+    command = [*COMMAND, "config", "show", "--config", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
 
     assert done.returncode == 0, done.stderr
+    shown = yaml.safe_load(done.stdout)
+    assert shown["discover"]["sources"] == ["airflow", "kubernetes"]
+    assert ("url" in shown.get("remote_write", {})) == (overlay == "remote-write")
 
 
 MODES = {"native": "pod-templates", "legacy": "pod-templates/legacy", "remote-write": "pod-templates"}
