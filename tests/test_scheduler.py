@@ -14,7 +14,7 @@ import pytest
 import structlog
 
 from agent.model import Failure, Outcome, Phase, Reason, Target
-from agent.scheduler import FIRST_RUNS_SECONDS, GRACE, JITTER, Scheduler, Start, Timetable, spread
+from agent.scheduler import CUT_SECONDS, FIRST_RUNS_SECONDS, GRACE, JITTER, Scheduler, Start, Timetable, spread
 from tests.lab.targets import target as make_target
 
 HOUR = 3600.0
@@ -439,3 +439,134 @@ async def _until(scheduler: Scheduler, done: asyncio.Event) -> None:
     waiting: Awaitable[bool] = done.wait()
     await asyncio.wait_for(waiting, 30.0)
     await scheduler.stop(1.0)
+
+
+# --- haste and the last round ---------------------------------------------------------------------------------------
+
+
+@VIRTUAL_TIME
+async def test_a_target_that_somebody_waits_for_is_run_again_soon_and_then_has_its_rhythm_back() -> None:
+    """As long as it fails; and none of its confirmations is used up by that."""
+    waits_until, fails_until = 20.0, 30.0
+    diary = Diary(healthy=lambda began: began > fails_until)
+
+    def eager(_: Target[Any]) -> float | None:
+        return 0.5 if asyncio.get_running_loop().time() < waits_until else None
+
+    scheduler = Scheduler([target("t", interval=60.0)], diary.run, diary, pod="pod", concurrency=1, eager_seconds=eager)
+    scheduler.start()
+    await asyncio.sleep(HOUR)
+    assert scheduler.ended == []
+    await scheduler.stop(0.0)
+    begun = diary.begun["t"]
+    hasty = [at for at in begun if at < waits_until]
+    assert 35 <= len(hasty) <= 41
+    assert all(gap == pytest.approx(0.5, abs=0.02) for gap in _gaps(hasty))
+    later = [at for at in begun if at >= waits_until]
+    confirmations = [gap for gap in _gaps(later[:4]) if gap == pytest.approx(5.0, abs=0.02)]
+    assert len(confirmations) >= 2
+    assert diary.skips == 0
+    # The rounds of the grid have stayed where they are.
+    assert len(later) == pytest.approx((HOUR - waits_until) / 60.0, abs=5)
+
+
+@VIRTUAL_TIME
+async def test_haste_and_rounds_together_run_nothing_twice() -> None:
+    """A run in haste that would come just before a round is left to that round."""
+    diary = Diary(healthy=lambda _: False)
+    scheduler = Scheduler(
+        [target("t", interval=2.0)], diary.run, diary, pod="pod", concurrency=1, eager_seconds=lambda _: 0.5
+    )
+    scheduler.start()
+    await asyncio.sleep(200.0)
+    await scheduler.stop(0.0)
+    assert min(_gaps(diary.begun["t"])) >= 0.24
+    assert diary.skips == 0
+    assert len(diary.begun["t"]) == pytest.approx(400, rel=0.2)
+
+
+def _gaps(times: list[float]) -> list[float]:
+    return [after - before for before, after in pairwise(times)]
+
+
+@VIRTUAL_TIME
+async def test_the_last_round_runs_what_deserves_it_within_the_drain() -> None:
+    """It is asked when each would have been due; what runs already is left to end; nothing comes after."""
+    seconds = {"soon": 0.5, "never": 0.01, "endless": 1000.0}
+    diary = Diary(seconds=lambda of: seconds[of.name] if len(diary.begun[of.name]) > 1 else 0.01)
+    asked: dict[str, float] = {}
+    targets = [target("soon", interval=60.0), target("never", interval=3600.0), target("endless", interval=60.0)]
+    scheduler = Scheduler(targets, diary.run, diary, pod="pod", concurrency=10)
+    scheduler.start()
+    await asyncio.sleep(2.0)
+
+    def last(of: Target[Any], due_seconds: float) -> bool:
+        asked[of.name] = due_seconds
+        return of.name != "never"
+
+    began = asyncio.get_running_loop().time()
+    cut = await scheduler.stop(1.0, last=last)
+    assert list(cut) == ["endless"]
+    assert asyncio.get_running_loop().time() - began == pytest.approx(1.0, abs=0.01)
+    assert {name: len(begun) for name, begun in diary.begun.items()} == {"soon": 2, "never": 1, "endless": 2}
+    assert diary.begun["soon"][1] == pytest.approx(began)
+    assert 0.0 < asked["soon"] <= 90.0
+    assert scheduler.ended == []
+    runs = diary.runs
+    await asyncio.sleep(HOUR)
+    assert diary.runs == runs
+    assert diary.together == 0
+
+
+@VIRTUAL_TIME
+async def test_the_last_round_keeps_to_the_slots_too() -> None:
+    diary = Diary(seconds=lambda _: 0.1)
+    scheduler = Scheduler([target(f"t{n}") for n in range(20)], diary.run, diary, pod="pod", concurrency=5)
+    cut = []
+    scheduler.start()  # and at once to the end: none has begun
+    cut = list(await scheduler.stop(1.0, last=lambda _, __: True))
+    assert cut == []
+    assert diary.runs == 20
+    assert diary.most_together == 5
+
+
+@VIRTUAL_TIME
+async def test_runs_that_end_when_they_are_asked_to_are_not_cancelled() -> None:
+    """The time is up: whoever can say what it has found so far does."""
+    ending = asyncio.Event()
+    finished: list[str] = []
+
+    async def run(of: Target[Any]) -> Outcome:
+        if of.name == "obeys":
+            await ending.wait()
+            finished.append(of.name)
+            return outcome(of, success=False)
+        await asyncio.sleep(HOUR)
+        raise AssertionError
+
+    diary = Diary()
+    scheduler = Scheduler([target("obeys"), target("stubborn")], run, diary, pod="pod", concurrency=10)
+    scheduler.start()
+    await asyncio.sleep(2.0)
+    began = asyncio.get_running_loop().time()
+    cut = await scheduler.stop(1.0, cut=ending.set)
+    assert finished == ["obeys"]
+    assert set(cut) == {"obeys", "stubborn"}
+    assert asyncio.get_running_loop().time() - began == pytest.approx(1.0 + CUT_SECONDS, abs=0.01)
+
+
+@VIRTUAL_TIME
+async def test_a_last_run_that_raises_ends_nobody_elses() -> None:
+    diary = Diary()
+
+    async def run(of: Target[Any]) -> Outcome:
+        if of.name == "broken":
+            raise RuntimeError("a defect")
+        return await diary.run(of)
+
+    scheduler = Scheduler([target("broken"), target("fine")], run, diary, pod="pod", concurrency=10)
+    scheduler.start()
+    with structlog.testing.capture_logs() as logged:
+        assert list(await scheduler.stop(1.0, last=lambda _, __: True)) == []
+    assert [event["event"] for event in logged] == ["target_run_raised"]
+    assert list(diary.begun) == ["fine"]
