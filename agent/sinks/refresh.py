@@ -36,6 +36,8 @@ class Refresh:
         self._began_at = float("-inf")
         self._awaited: set[str] = set()
         self._failed = False
+        """Whether there is something to explain."""
+        self._healthy = True
         self._explained = asyncio.Event()
         self._under_way: asyncio.Task[None] | None = None
 
@@ -59,6 +61,7 @@ class Refresh:
 
     def diagnosed(self, diagnosis: Diagnosis) -> None:
         """What is there is explained now."""
+        self._healthy = diagnosis.healthy
         if not self._awaited and not (self._failed and diagnosis.healthy):
             self._explained.set()
 
@@ -67,12 +70,13 @@ class Refresh:
 
     async def _look(self) -> None:
         self._began_at = self._loop.time()
-        self._failed = False
+        # A run may have failed a moment ago, and the diagnosis not be made yet.
+        self._failed = self._healthy and any(one.last and not one.last.success for one in self._status.statuses())
         self._explained.clear()
         self._awaited = set(self._hasten(self._deserves))
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                if self._awaited:
+                if self._awaited or self._failed:
                     await self._explained.wait()
                 if self._failed:
                     await asyncio.sleep(SETTLE_SECONDS)

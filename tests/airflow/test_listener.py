@@ -494,7 +494,10 @@ async def test_servers_of_airflow_ask_nobody(worker: Worker) -> None:
     """The scheduler and the API server call the same hooks, and their network is another one."""
     async with serving(page([verdict()])) as server:
         answer = await worker.ask("elsewhere", server.url(""))
-    assert (answer["records"], server.requests) == ([], [])
+        assert (answer["records"], server.requests) == ([], [])
+        # The same call does ask where there is nothing but the task.
+        answer = await worker.ask("elsewhere", server.url(""), KUBERNETES)
+    assert "GET /diagnosis" in asked(server)
 
 
 @pytest.mark.parametrize(
