@@ -96,3 +96,13 @@ def test_the_policies_are_there_for_who_asks_for_them(tmp_path: Path) -> None:
         check(policy)
     for overlay in OVERLAYS:
         assert "NetworkPolicy" not in [manifest["kind"] for manifest in of(overlay)]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_airflow_gets_its_files_as_they_are(overlay: str) -> None:
+    """The listener, and the hook for who uses it."""
+    files = ("plugins/netprobe_listener.py", "airflow_local_settings.py")
+
+    assert config_map(overlay, "netprobe-airflow")["data"] == {
+        Path(name).name: (DEPLOY / "airflow" / name).read_text("utf-8") for name in files
+    }
