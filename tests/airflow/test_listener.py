@@ -18,7 +18,7 @@ import pytest
 
 from agent.diagnosis import Cause, Confidence, Diagnosis, Past, Verdict
 from agent.diagnosis.document import document
-from agent.sinks.refresh import NEW_SECONDS
+from agent.sinks import refresh
 from tests.airflow.installed import VERSIONS, airflow_python
 from tests.lab.agents import Running, eventually, running
 from tests.lab.command import REPOSITORY, environment
@@ -207,7 +207,7 @@ async def test_a_fault_younger_than_the_last_round_is_found(worker: Worker, tmp_
 
             async def old() -> bool:
                 shown = await diagnosis(started)
-                return bool(shown["since"]) and shown["held_seconds"] > NEW_SECONDS
+                return bool(shown["since"]) and shown["held_seconds"] > refresh.NEW_SECONDS
 
             await eventually(old, "a first result, some time ago")
             await server.__aexit__(None, None, None)
@@ -535,3 +535,22 @@ def test_it_is_one_file_of_the_standard_library_for_the_oldest_python_of_airflow
         )
     }
     assert found - sys.stdlib_module_names == {"airflow"}
+
+
+def test_numbers_of_the_document_are_those_of_the_code() -> None:
+    """Each of them stands in a sentence of docs/task-log.md: whoever changes one has to read it."""
+    tree = ast.parse(PLUGIN.read_text("utf-8"))
+    numbers = {
+        target.id: eval(compile(ast.Expression(node.value), PLUGIN.name, "eval"))
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name) and target.id.endswith(("_SECONDS", "_BYTES"))
+    }
+    assert (numbers["PATIENCE_SECONDS"], numbers["TELLING_SECONDS"]) == (2.0, 0.5)
+    assert numbers["WRITTEN_BYTES"] == WRITTEN_BYTES
+    assert (refresh.PATIENCE_SECONDS, refresh.SPACING_SECONDS) == (1.2, 10.0)
+    # Whoever waits for a second look has the time to read what it has found.
+    assert (
+        numbers["PATIENCE_SECONDS"] - numbers["READING_SECONDS"] - numbers["ENDING_SECONDS"]
+    ) > refresh.PATIENCE_SECONDS
