@@ -35,36 +35,45 @@ class Packer:
     def __init__(self) -> None:
         self._out = bytearray()
         self._literal = bytearray()
+        self._distance = self._length = 0
+        """A reference that may go on with the next piece."""
         self._seen: dict[bytes, int] = {}
         self.size = 0
         """Bytes so far, unpacked."""
 
     def add(self, piece: bytes) -> None:
         """Append a piece."""
-        length = len(piece)
-        if length >= _SHORTEST:
+        distance = 0
+        if len(piece) >= _SHORTEST:
             distance = self.size - self._seen.get(piece, self.size)
             self._seen[piece] = self.size
-        else:
-            distance = 0
-        self.size += length
+        self.size += len(piece)
         if not 0 < distance <= _FARTHEST:
+            self._end_reference()
             self._literal += piece
-            return
-        self._flush()
-        offset = distance.to_bytes(2, "little")
-        while length:
-            copied = min(length, _LONGEST_COPY)
-            self._out.append((copied - 1) << 2 | _COPY)
-            self._out += offset
-            length -= copied
+        elif distance == self._distance:
+            self._length += len(piece)
+        else:
+            self._end_reference()
+            self._end_literal()
+            self._distance, self._length = distance, len(piece)
 
     def finish(self) -> bytes:
         """The block. Nothing can be added any more."""
-        self._flush()
+        self._end_reference()
+        self._end_literal()
         return varint(self.size) + self._out
 
-    def _flush(self) -> None:
+    def _end_reference(self) -> None:
+        offset = self._distance.to_bytes(2, "little")
+        while self._length:
+            copied = min(self._length, _LONGEST_COPY)
+            self._out.append((copied - 1) << 2 | _COPY)
+            self._out += offset
+            self._length -= copied
+        self._distance = 0
+
+    def _end_literal(self) -> None:
         last = len(self._literal) - 1
         if last < 0:
             return

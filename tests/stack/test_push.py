@@ -321,6 +321,26 @@ targets: [{{name: down, type: tcp, address: "127.0.0.1:{refusing_port()}"}}]
             await agent.event("agent_stopped")
 
 
+async def test_a_second_signal_cuts_the_last_push_off(tmp_path: Path) -> None:
+    async with silent() as receiver:
+        configuration = f"""
+remote_write: {{url: "http://{receiver.address}/"}}
+targets: [{{name: down, type: tcp, address: "127.0.0.1:{refusing_port()}"}}]
+"""
+        async with running(tmp_path, configuration, env=AIRFLOW) as agent:
+            agent.process.send_signal(signal.SIGTERM)
+
+            async def pushing() -> bool:
+                return receiver.connections > 0
+
+            await eventually(pushing, "a push")
+            agent.process.send_signal(signal.SIGTERM)
+            assert await agent.ended() == 0
+        assert [event for event in agent.events if event["event"] == "agent_forced"]
+        assert not [event for event in agent.events if event["event"].endswith(("_broken", "_raised"))]
+        assert "Traceback" not in agent.text
+
+
 # --- docs/push.md ---------------------------------------------------------------------------------------------------
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "push.md"
