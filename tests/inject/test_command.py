@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
+import re
 import stat
 import subprocess
 import sys
@@ -15,10 +17,11 @@ from typing import Any
 
 import pytest
 
+from agent.airflow.inject.sidecar import LIMITS, REQUESTS
 from agent.cli import main
 from agent.exit_codes import FINE, USAGE
 from tests.inject.files import FILES, TEMPLATES, loaded
-from tests.lab.command import COMMAND, environment
+from tests.lab.command import COMMAND, REPOSITORY, environment
 
 MINIMAL = (TEMPLATES / "minimal.yaml").read_bytes()
 
@@ -146,10 +149,7 @@ def test_the_sidecar_is_hardened_and_small() -> None:
         "capabilities": {"drop": ["ALL"]},
         "seccompProfile": {"type": "RuntimeDefault"},
     }
-    assert made["resources"] == {
-        "requests": {"cpu": "10m", "memory": "64Mi"},
-        "limits": {"cpu": "100m", "memory": "64Mi"},
-    }
+    assert made["resources"] == {"requests": dict(REQUESTS), "limits": dict(LIMITS)}
     assert made["ports"] == [{"name": "netprobe", "containerPort": 9733}]
     assert made["startupProbe"]["httpGet"] == {"path": "/startupz", "port": "netprobe"}
 
@@ -164,7 +164,7 @@ def test_options_say_what_the_sidecar_is() -> None:
     assert made["image"] == "registry.example.com/netprobe@sha256:0123"
     assert made["imagePullPolicy"] == "Always"
     assert made["resources"] == {
-        "requests": {"cpu": "20m", "memory": "64Mi"},
+        "requests": {"cpu": "20m", "memory": REQUESTS["memory"]},
         "limits": {"cpu": "0.5", "memory": "1Gi"},
     }
     assert "startupProbe" not in made
@@ -498,3 +498,41 @@ def test_nobody_is_contacted() -> None:
 
     assert done.returncode == FINE, done.stderr
     assert done == inject(data=MINIMAL)
+
+
+# --- what is written about it ----------------------------------------------------------------------------------------
+
+
+def test_the_document_knows_every_option() -> None:
+    """And none that there is not."""
+    text = (REPOSITORY / "docs" / "inject.md").read_text("utf-8")
+    listed = started("--help").stdout.decode()
+    options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", listed)) - {"--help"}
+    others = {"--fail-open", "--from-file", "--end-with-task"}
+
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - others == options
+
+
+def test_what_the_sidecar_asks_for_is_told() -> None:
+    """The same in the document, in the help and in the container."""
+    text = (REPOSITORY / "docs" / "inject.md").read_text("utf-8")
+    listed = started("--help").stdout.decode()
+
+    asked, most = (
+        " and ".join((f"{each['cpu']} of CPU", f"{each['memory']} of memory")) for each in (REQUESTS, LIMITS)
+    )
+    assert f"{asked} asked for, {most} at most" in text
+    for option, each in (("--requests", REQUESTS), ("--limits", LIMITS)):
+        assert f"{option} cpu={each['cpu']},memory={each['memory']}" in listed
+
+
+def test_the_document_has_the_snippet_of_a_hook_that_works() -> None:
+    """Whoever copies it calls a function that is there."""
+    text = (REPOSITORY / "docs" / "inject.md").read_text("utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    shipped = ast.parse((REPOSITORY / "deploy" / "airflow" / "airflow_local_settings.py").read_text("utf-8"))
+    functions = {node.name for node in shipped.body if isinstance(node, ast.FunctionDef)}
+
+    (imported,) = [node for node in ast.parse(example).body if isinstance(node, ast.ImportFrom)]
+    assert imported.module == "netprobe_pod_mutation"
+    assert {alias.name for alias in imported.names} <= functions
