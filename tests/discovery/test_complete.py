@@ -251,6 +251,25 @@ def test_a_defect_costs_one_source_and_quotes_nothing() -> None:
     assert [(item.source, item.why) for item in found.skipped] == [("AIRFLOW_CONN_B", "internal error: OSError")]
 
 
+def test_a_defect_costs_one_setting() -> None:
+    """The ones before and after it are read all the same."""
+
+    class Without(dict[str, str]):
+        def get(self, name: str, default: Any = None) -> Any:
+            if name == "AIRFLOW__LOGGING__REMOTE_LOGGING":
+                raise OSError("secret")
+            return super().get(name, default)
+
+    environ = Without(
+        {"AIRFLOW__CELERY__BROKER_URL": "redis://redis", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://otel:4318"}
+    )
+
+    found = discovered(environ)
+
+    assert [target.name for target in found.targets] == ["broker", "otel-collector"]
+    assert [(item.source, item.why) for item in found.skipped] == [("AIRFLOW__*", "internal error: OSError")]
+
+
 # --- kubernetes -----------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -338,7 +339,8 @@ def test_the_environment_beats_airflow_cfg(cfg: Path) -> None:
     [
         ("password = secret\n", "it is malformed"),
         ("[core]\n" + "# comment\n" * FILE_LIMIT_BYTES, "it is larger than 1 MiB"),
-        (None, "it cannot be read: Is a directory"),
+        ("pipe", "it is no file"),
+        (None, "it is no file"),
     ],
 )
 def test_an_airflow_cfg_that_cannot_be_read_is_told(tmp_path: Path, content: Any, why: str) -> None:
@@ -346,6 +348,8 @@ def test_an_airflow_cfg_that_cannot_be_read_is_told(tmp_path: Path, content: Any
     path = tmp_path / "airflow.cfg"
     if content is None:
         path.mkdir()
+    elif content == "pipe":
+        os.mkfifo(path)
     else:
         path.write_text(content, encoding="utf-8")
     environ = {"AIRFLOW_HOME": str(tmp_path), "AIRFLOW__CELERY__BROKER_URL": "redis://redis"}

@@ -16,7 +16,7 @@ from agent.airflow.discovery.database_url import read_url
 from agent.airflow.discovery.endpoint import Ask, Endpoint, listed
 from agent.airflow.discovery.found import Found, numbered, plain_name
 from agent.airflow.discovery.parts import Unreadable, read_parts
-from agent.airflow.discovery.settings import Indirect, Setting, Settings, readable
+from agent.airflow.discovery.settings import Indirect, Setting, Settings, at_hand, readable
 from agent.config.sections import DiscoverOptions, MetadataDb
 from agent.model import Role
 
@@ -25,19 +25,23 @@ _OF_A_TEAM = re.compile(r"_(?P<team>.+?)___(?P<id>.+)", re.DOTALL)
 """Airflow 3: AIRFLOW_CONN__TEAM___ID."""
 
 
-def settings(environ: Mapping[str, str], options: DiscoverOptions) -> Iterator[Found | Skipped]:
-    """What the settings lead to, the most particular first."""
+def settings(environ: Mapping[str, str], options: DiscoverOptions) -> Iterator[Callable[[], Iterable[Found | Skipped]]]:
+    """Parts of the settings, the most particular first: each says what it leads to."""
     known = Settings(environ)
+    read = partial(read_url, keep_password=options.credentials)
+    yield partial(_problem, known)
+    yield partial(_execution_api, known)
+    yield partial(_metadata_db, known, options)
+    yield partial(_of_setting, known.get("celery", "broker_url"), "broker", Role.BROKER, read)
+    yield partial(_of_setting, known.get("celery", "result_backend"), "result-backend", Role.BROKER, read)
+    yield partial(_secrets_backend, known)
+    yield partial(_remote_logs, known, environ)
+    yield partial(_telemetry, known, environ)
+
+
+def _problem(known: Settings) -> Iterator[Skipped]:
     if known.problem is not None:
         yield Skipped(source=known.problem.source, why=known.problem.why)
-    yield from _execution_api(known)
-    yield from _metadata_db(known, options)
-    read = partial(read_url, keep_password=options.credentials)
-    yield from _of_setting(known.get("celery", "broker_url"), "broker", Role.BROKER, read)
-    yield from _of_setting(known.get("celery", "result_backend"), "result-backend", Role.BROKER, read)
-    yield from _secrets_backend(known)
-    yield from _remote_logs(known, environ)
-    yield from _telemetry(known, environ)
 
 
 def _of_setting(
@@ -71,13 +75,13 @@ def _execution_api(known: Settings) -> Iterator[Found | Skipped]:
             why = "neither it nor AIRFLOW__API__BASE_URL is set here: tasks get the URL in another way"
             yield Skipped(source="AIRFLOW__CORE__EXECUTION_API_SERVER_URL", why=why)
             return
-    ca_file = Path(known.text("api", "ssl_cert") or "/nonexistent")
+    ca_file = known.text("api", "ssl_cert")
     for item in _of_setting(setting, "execution-api", Role.EXECUTION_API, _health):
         if isinstance(item, Found):
             # It answers without a token, and asks neither the database nor anything else (Airflow 3.0 to 3.3).
             keys = {**item.endpoint.keys(), "method": "GET", "expect": {"status": ["2xx"]}}
-            if ca_file.is_file():
-                keys["tls"] = {"ca_file": str(ca_file)}
+            if ca_file and at_hand(Path(ca_file)):
+                keys["tls"] = {"ca_file": ca_file}
             yield replace(item, keys=keys)
         else:
             yield item

@@ -52,13 +52,18 @@ def _everything(options: DiscoverOptions, environ: Mapping[str, str], resolv_con
         yield from _guarded("kubernetes", partial(kubernetes, environ, resolv_conf))
     if Source.AIRFLOW not in options.sources:
         return
-    yield from _guarded("airflow", partial(airflow.settings, environ, options))
+    yield from _guarded("AIRFLOW__*", partial(_settings, environ, options))
     variables = sorted(filter(airflow.is_connection, environ))
     for variable in variables[:CONNECTIONS_LIMIT]:
         yield from _guarded(variable, partial(_connection, variable, environ, options))
     more = len(variables) - CONNECTIONS_LIMIT
     if more > 0:
         yield Skipped(source=f"{airflow.CONNECTION_PREFIX}*", why=f"{more} more connections are not looked at")
+
+
+def _settings(environ: Mapping[str, str], options: DiscoverOptions) -> Iterator[Found | Skipped]:
+    for part in airflow.settings(environ, options):
+        yield from _guarded("AIRFLOW__*", part)
 
 
 def _connection(variable: str, environ: Mapping[str, str], options: DiscoverOptions) -> Iterator[Found | Skipped]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,10 +83,12 @@ class Settings:
         if path is None:
             return {}
         try:
+            if not path.is_file():  # to open a pipe might never end
+                if path.exists():
+                    self.problem = Indirect("airflow.cfg", "it is no file")
+                return {}
             with path.open("rb") as stream:
                 data = stream.read(FILE_LIMIT_BYTES + 1)
-        except FileNotFoundError:
-            return {}
         except (OSError, ValueError) as error:
             self.problem = Indirect("airflow.cfg", f"it cannot be read: {getattr(error, 'strerror', 'bad path')}")
             return {}
@@ -112,6 +115,14 @@ def _file_of(environ: Mapping[str, str]) -> Path | None:
         return Path(named)
     home = environ.get("AIRFLOW_HOME")
     return Path(home) / "airflow.cfg" if home else None
+
+
+def at_hand(path: Path) -> bool:
+    """Whether there is a file that this process may read."""
+    try:
+        return path.is_file() and os.access(path, os.R_OK)
+    except OSError:
+        return False
 
 
 def readable(value: str) -> bool:
