@@ -137,15 +137,16 @@ async def test_how_much_prometheus_adds_depends_on_the_zeros_alone(
     assert rate == pytest.approx(8 * factor)
 
 
-async def test_two_pods_of_one_task_add_up(receiver: Receiver) -> None:
-    identities = [{**IDENTITY, "pod": f"load-orders-{number}"} for number in range(5)]
-    pods = [Pod(remote_write=receiver.url + WRITE, identity=identity) for identity in identities]
-    for number, pod in enumerate(pods, start=1):
-        async with pod:
+async def test_many_pods_of_one_task_that_end_together_add_up(receiver: Receiver) -> None:
+    async def live(number: int) -> None:
+        identity = {**IDENTITY, "pod": f"load-orders-{number}"}
+        async with Pod(remote_write=receiver.url + WRITE, identity=identity) as pod:
             for _ in range(number):
                 pod.metrics.write(outcome(pod.target, REFUSED))
-    assert await increase(receiver, 'netprobe_probes_total{result="failure"}', "dag_id") == {"orders": 15.0}
-    assert await increase(receiver, "netprobe_probe_failures_total", "reason") == {"refused": 15.0}
+
+    await asyncio.gather(*(live(number) for number in range(1, 31)))
+    assert await increase(receiver, 'netprobe_probes_total{result="failure"}', "dag_id") == {"orders": 465.0}
+    assert await increase(receiver, "netprobe_probe_failures_total", "reason") == {"refused": 465.0}
 
 
 async def test_a_pod_that_pushes_while_it_lives_is_counted_once(receiver: Receiver) -> None:
