@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: netprobe, for both)",
     )
     add("--requests", metavar="cpu=10m,memory=64Mi", help="what it asks for (this is the default)")
-    add("--limits", metavar="cpu=100m,memory=64Mi", help="what it may use (this is the default)")
+    add("--limits", metavar="cpu=500m,memory=128Mi", help="what it may use (this is the default)")
     add(
         "--share-env",
         action="append",
