@@ -187,6 +187,19 @@ def _load(arguments: argparse.Namespace) -> Config:
     return load(arguments.config, os.environ)
 
 
+def _load_in_pod(arguments: argparse.Namespace) -> Config:
+    """Load the configuration; where the environment names a place without one, what the sidecar does without it.
+
+    Raises ConfigError; leaves with a usage error where none is named.
+    """
+    from agent.config.fallback import absent, without_configuration  # noqa: PLC0415
+
+    path = _config_path(arguments)
+    if arguments.config is None and path is not None and absent(path):
+        return without_configuration()
+    return _load(arguments)
+
+
 def _load_or_default(arguments: argparse.Namespace) -> tuple[Config, Sequence[Problem]]:
     """Load the configuration that --config or the environment names, or have one that needs none. Raises nothing."""
     from agent.config import load_or_default  # noqa: PLC0415
@@ -247,15 +260,18 @@ def _run_agent(arguments: argparse.Namespace) -> int:
     try:
         with _answering_early(arguments):
             import asyncio  # noqa: PLC0415
-            import dataclasses  # noqa: PLC0415
 
             lean_imports()
             config, problems = _load_or_default(arguments) if arguments.fail_open else (_load(arguments), ())
-            if arguments.listen is not None:
-                config = dataclasses.replace(config, server=dataclasses.replace(config.server, listen=arguments.listen))
             from agent.app import run  # noqa: PLC0415 - after the configuration, whose problems need no server
         return asyncio.run(
-            run(config, problems=problems, fail_open=arguments.fail_open, end_with_task=arguments.end_with_task)
+            run(
+                config,
+                problems=problems,
+                listen=arguments.listen,
+                fail_open=arguments.fail_open,
+                end_with_task=arguments.end_with_task,
+            )
         )
     except BaseException:
         signal.signal(signal.SIGTERM, before)
@@ -285,7 +301,7 @@ def _check(arguments: argparse.Namespace) -> int:
     from agent.config import DiagnosisOptions, SchedulerOptions, targets_from_urls  # noqa: PLC0415
 
     # Who types a URL asks about that URL: the pod's own configuration joins in only where it is asked for.
-    config = _load(arguments) if arguments.config is not None or not arguments.urls else None
+    config = _load_in_pod(arguments) if arguments.config is not None or not arguments.urls else None
     if config is not None and config.discover is not None:
         from agent.airflow.discovery.complete import complete  # noqa: PLC0415 - only where it is asked for
 
@@ -318,7 +334,7 @@ def _discover(arguments: argparse.Namespace) -> int:
     from agent.airflow.discovery.command import main as run  # noqa: PLC0415
 
     named = arguments.config is not None or os.environ.get(CONFIG_VARIABLE)
-    return run(arguments, _load(arguments) if named else None)
+    return run(arguments, _load_in_pod(arguments) if named else None)
 
 
 @_with_problems

@@ -22,7 +22,7 @@ def load_or_default(path: Path | None, environ: Mapping[str, str]) -> tuple[Conf
     what an optional ConfigMap leaves (Kubernetes 1.29, `configMap.optional`).
     """
     try:
-        if path is None or _absent(path):
+        if path is None or absent(path):
             return without_configuration(), ()
         return load(path, environ), ()
     except ConfigError as error:
@@ -32,7 +32,8 @@ def load_or_default(path: Path | None, environ: Mapping[str, str]) -> tuple[Conf
         return without_configuration(), (Problem(mark=Mark(str(path), line=0), path="", message=message),)
 
 
-def _absent(path: Path) -> bool:
+def absent(path: Path) -> bool:
+    """Whether there is no file, or a directory without a configuration in it. Raises OSError."""
     if path.is_dir():
         return not any(file.suffix in SUFFIXES for file in path.iterdir() if not file.name.startswith("."))
     return not path.exists()

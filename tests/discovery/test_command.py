@@ -7,9 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from agent.exit_codes import FINE, USAGE
+from agent.exit_codes import A_TARGET_FAILED, FINE, USAGE
 from tests.discovery.finding import CLUSTER, resolv_conf
 from tests.lab.command import environment, netprobe
+from tests.lab.misbehaving import refusing_port
 
 DATABASE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 ENVIRONMENT = {
@@ -91,6 +92,33 @@ async def test_no_configuration_is_needed() -> None:
     assert done.lines[1].split() == ["conn-db", "tcp", "db:6379", "connection", "cluster", "AIRFLOW_CONN_DB"]
     assert "KUBERNETES_SERVICE_HOST" in done.stdout
     assert (done.stderr, done.code) == ("", FINE)
+
+
+async def test_a_volume_without_a_configuration_is_none(tmp_path: Path) -> None:
+    """The ConfigMap of the sidecar is optional, and `run --fail-open` takes this for no configuration as well."""
+    for place in (tmp_path, tmp_path / "missing"):
+        done = await netprobe("discover", env={"NETPROBE_CONFIG": str(place), "AIRFLOW_CONN_DB": "redis://db"})
+
+        assert done.lines[1].split()[:3] == ["conn-db", "tcp", "db:6379"]
+        assert (done.stderr, done.code) == ("", FINE)
+
+
+async def test_a_check_in_such_a_pod_probes_what_is_found(tmp_path: Path) -> None:
+    """What `run --fail-open` probes there, once and now."""
+    environ = {"NETPROBE_CONFIG": str(tmp_path), "AIRFLOW_CONN_DB": f"redis://127.0.0.1:{refusing_port()}"}
+
+    done = await netprobe("check", "--output", "json", env=environ)
+
+    assert [outcome["target"] for outcome in json.loads(done.stdout)["outcomes"]] == ["conn-db"]
+    assert done.code == A_TARGET_FAILED
+
+
+async def test_a_configuration_that_was_asked_for_must_be_there(tmp_path: Path) -> None:
+    """A mistyped path is a mistake, not a pod without a ConfigMap."""
+    done = await netprobe("discover", "--config", str(tmp_path / "missing"))
+
+    assert "expected a readable file" in done.stderr
+    assert done.code == USAGE
 
 
 async def test_a_configuration_without_the_section_is_told(tmp_path: Path) -> None:
