@@ -306,6 +306,10 @@ MISFIT = (
     "expected a sidecar to fit in without another change, got a form of YAML that does not allow it; anchors, aliases "
     "and merged keys (<<) around the lists of a pod may be why"
 )
+UNENDED = (
+    "expected a sidecar to fit in without another change, got a form of YAML that does not allow it; a block of text "
+    "(|) at the end of a file without a line end may be why"
+)
 RENDER = (
     "expected YAML, got a template with {{ }}: render it first, or inject into the values of the chart "
     "(--format chart-values)"
@@ -384,6 +388,10 @@ REFUSALS = {
     "alias": (
         "x: &x []\nkind: Pod\nspec:\n  initContainers: *x\n  containers: [{name: base}]\n",
         [":4:19: expected initContainers to be written here, got an alias or an anchor"],
+    ),
+    "block of text at the end": (
+        "kind: Pod\nspec:\n  containers:\n    - name: base\n      command:\n        - |\n          exec airflow",
+        [f":1:1: {UNENDED}"],
     ),
     "anchor": (
         "kind: Pod\nspec:\n  containers: &all\n    - name: base\n  initContainers: &x [{name: a}]\nmore: *x\n",
@@ -473,6 +481,15 @@ def test_options_that_contradict_each_other_are_said_at_once() -> None:
         "netprobe inject: expected --requests such as cpu=10m,memory=64Mi, got 'cpu=many'",
         "netprobe inject: expected --requests such as cpu=10m,memory=64Mi, got 'gpu=1'",
     ]
+
+
+def test_more_is_not_asked_for_than_may_be_used() -> None:
+    """An API server would refuse the pod."""
+    done = inject("--requests", "cpu=1,memory=1Gi", "--limits", "cpu=1000m,memory=1G", data=MINIMAL)
+
+    assert (done.returncode, done.stdout) == (USAGE, b"")
+    message = "expected --limits memory to be at least what is asked for (1Gi), got 1G"
+    assert done.stderr.decode() == f"netprobe inject: {message}\n"
 
 
 def test_a_secret_in_the_file_is_in_no_message() -> None:

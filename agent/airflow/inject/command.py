@@ -17,7 +17,8 @@ from agent.airflow.inject.sidecar import IMAGE, LIMITS, REQUESTS, Mode, Options,
 from agent.exit_codes import FINE, NOT_STARTED, USAGE
 
 STDIN = "-"
-_QUANTITY = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:m|k|Ki|M|Mi|G|Gi)?")
+_QUANTITY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)(m|k|Ki|M|Mi|G|Gi)?")
+_UNITS = {None: 1, "m": 1e-3, "k": 1e3, "Ki": 1 << 10, "M": 1e6, "Mi": 1 << 20, "G": 1e9, "Gi": 1 << 30}
 _IMAGE = re.compile(r"[\w][\w.:/@-]*")
 _NEW_LISTS_SINCE = (1, 21)
 
@@ -87,14 +88,20 @@ def _options(arguments: argparse.Namespace, problems: list[str]) -> Options:
     image = IMAGE if arguments.image is None else arguments.image
     if not _IMAGE.fullmatch(image):
         problems.append(f"expected --image such as registry.example.com/netprobe:1.0, got {image!r}")
+    requests = _quantities("--requests", arguments.requests, REQUESTS, problems)
+    limits = _quantities("--limits", arguments.limits, LIMITS, problems)
+    for name, asked in requests.items():
+        # An API server refuses such a pod, and there would be no task.
+        if _amount(asked) > _amount(limits[name]):
+            problems.append(f"expected --limits {name} to be at least what is asked for ({asked}), got {limits[name]}")
     return Options(
         mode=Mode(arguments.mode),
         position=Position(arguments.position),
         image=image,
         pull_policy=arguments.image_pull_policy,
         config_map=arguments.config_map,
-        requests=_quantities("--requests", arguments.requests, REQUESTS, problems),
-        limits=_quantities("--limits", arguments.limits, LIMITS, problems),
+        requests=requests,
+        limits=limits,
         startup_probe=not arguments.no_startup_probe,
         share_process_namespace=not arguments.no_share_process_namespace,
         share_env=tuple(arguments.share_env),
@@ -112,6 +119,12 @@ def _quantities(option: str, text: str | None, default: Mapping[str, str], probl
         else:
             found[name] = quantity
     return found
+
+
+def _amount(quantity: str) -> float:
+    """What a quantity of Kubernetes comes to."""
+    found = _QUANTITY.fullmatch(quantity)
+    return float(found[1]) * _UNITS[found[2]] if found else 0.0
 
 
 def _version(text: str) -> tuple[int, int] | None:

@@ -9,11 +9,17 @@ from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
+from yaml.composer import Composer
+from yaml.constructor import SafeConstructor
+from yaml.parser import Parser
+from yaml.reader import Reader
+from yaml.resolver import Resolver
+from yaml.scanner import Scanner
 
 from agent.config.problem import Mark, Problem
 
@@ -48,13 +54,8 @@ class Node:
         """The value at a key, where it is written here and not merged in."""
         return next((value for key, value in self.entries or () if key.text == name), None)
 
-    def last(self) -> Node:
-        """The value that ends where this one does."""
-        inner = self.items[-1] if self.items else self.entries[-1][1] if self.entries else None
-        return self if inner is None or self.end != inner.end else inner.last()
 
-
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Document:
     """One document of a file: where everything stands, and what Airflow would read."""
 
@@ -90,13 +91,44 @@ class Unreadable(Exception):  # noqa: N818 - not an error of the program
     """A file that is no YAML; its argument is the problem."""
 
 
-class _Loader(yaml.SafeLoader):
-    """Dates stay text, as Kubernetes reads them; and every use of an alias becomes a copy."""
+class _Parser(Reader, Scanner, Parser):
+    """PyYAML's in Python, whose marks count characters. Remembers where the items of lists begin."""
+
+    def __init__(self, text: str) -> None:
+        Reader.__init__(self, text)
+        Scanner.__init__(self)
+        Parser.__init__(self)
+        self.dashes: list[int] = []
+
+    def fetch_block_entry(self) -> None:
+        self.dashes.append(self.index)
+        super().fetch_block_entry()
 
 
-_Loader.yaml_implicit_resolvers = {
+class _Constructor(Composer, SafeConstructor, Resolver):
+    """Data from events that were read before. Dates stay text, as Kubernetes reads them."""
+
+    def __init__(self, events: Sequence[Any]) -> None:
+        Composer.__init__(self)
+        SafeConstructor.__init__(self)
+        Resolver.__init__(self)
+        self._events = iter(events)
+        self._next = next(self._events)
+
+    def check_event(self, *kinds: type) -> bool:
+        return isinstance(self._next, kinds)
+
+    def peek_event(self) -> Any:
+        return self._next
+
+    def get_event(self) -> Any:
+        event, self._next = self._next, next(self._events, None)
+        return event
+
+
+_Constructor.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    for first, resolvers in Resolver.yaml_implicit_resolvers.items()
 }
 
 
@@ -140,15 +172,15 @@ def _parse(source: Source) -> Source:
 
 
 def _build(source: Source, text: str) -> None:
-    tokens: Iterator[Any] = yaml.scan(text, Loader=_Loader)
-    source.dashes = [token.start_mark.index for token in tokens if isinstance(token, yaml.BlockEntryToken)]
-    events: Iterator[Any] = yaml.parse(text, Loader=_Loader)
-    roots = [
-        _node(text, next(events), events, flow=False) for event in events if isinstance(event, yaml.DocumentStartEvent)
-    ]
-    source.documents = [
-        Document(root, data) for root, data in zip(roots, yaml.load_all(text, Loader=_Loader), strict=True)
-    ]
+    parser: Any = _Parser(text)
+    events: list[Any] = []
+    while parser.check_event():
+        events.append(parser.get_event())
+    source.dashes = parser.dashes
+    rest = iter(events)
+    roots = [_node(text, next(rest), rest, flow=False) for event in rest if isinstance(event, yaml.DocumentStartEvent)]
+    constructor: Any = _Constructor(events)
+    source.documents = [Document(root, constructor.get_data()) for root in roots if constructor.check_data()]
 
 
 def _is_separating_tab(text: str, index: int) -> bool:

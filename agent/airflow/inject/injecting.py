@@ -152,4 +152,8 @@ def _stop_at(problems: Sequence[Problem]) -> None:
 def _not_as_meant(source: Source) -> Problem:
     """For what anchors, merged keys and unusual forms may do: nothing is changed that was not meant to be."""
     message = "expected a sidecar to fit in without another change, got a form of YAML that does not allow it"
-    return source.problem(0, f"{message}; anchors, aliases and merged keys (<<) around the lists of a pod may be why")
+    if not source.text.endswith(("\n", "\r")):
+        why = "a block of text (|) at the end of a file without a line end"
+    else:
+        why = "anchors, aliases and merged keys (<<) around the lists of a pod"
+    return source.problem(0, f"{message}; {why} may be why")

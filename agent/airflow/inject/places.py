@@ -23,10 +23,6 @@ KINDS: Mapping[str, Path] = {
     "PodTemplate": ("template", "spec"),
     "Deployment": _TEMPLATE,
     "StatefulSet": _TEMPLATE,
-    "DaemonSet": _TEMPLATE,
-    "ReplicaSet": _TEMPLATE,
-    "Job": _TEMPLATE,
-    "CronJob": ("spec", "jobTemplate", *_TEMPLATE),
 }
 """Where each kind of Kubernetes object has the `spec` of its pods."""
 
