@@ -39,7 +39,7 @@ run: ## set up, and run the demo: real servers on loopback and the agent that wa
 
 .PHONY: test
 test: packages privileges setup lint ## set up, and run everything: lint and all tests
-	@.ci/as-root $(BIN)/python -m pytest $(PYTEST_ARGS)
+	@.ci/as-root .ci/tests $(PYTEST_ARGS)
 
 .PHONY: privileges
 privileges:

@@ -31,6 +31,8 @@ from tests.lab.world.hosts import until
 from tests.lab.world.node import Refusal
 from tests.lab.world.sites import LARGE_BYTES
 
+pytestmark = pytest.mark.alone
+
 SCENARIOS = every_scenario()
 
 

@@ -20,6 +20,8 @@ from agent.runner import run
 from agent.starvation import IDLE_PERIOD_SECONDS, LAG_THRESHOLD_SECONDS, Starvation, Throttling
 from tests.lab.targets import target
 
+pytestmark = pytest.mark.alone
+
 STALL_SECONDS = 3 * LAG_THRESHOLD_SECONDS
 
 

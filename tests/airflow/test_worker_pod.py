@@ -40,7 +40,7 @@ CONFIGURATION = {
     ],
 }
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

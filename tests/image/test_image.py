@@ -37,7 +37,7 @@ targets:
 
 DIAGNOSED = 'netprobe_diagnosis{cause="nothing_listening"} 1'
 
-pytestmark = pytest.mark.timeout(900)  # the first test waits for the base image
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(900)]  # the first test waits for the base image
 
 
 @pytest.fixture(scope="module")

@@ -43,6 +43,8 @@ from tests.lab.misbehaving import (
 )
 from tests.lab.targets import probe, target, verdict
 
+pytestmark = pytest.mark.alone
+
 MODES = ("handshake", "query")
 
 ONE_ROW = b"".join(
