@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import os
 import socket
@@ -27,6 +28,7 @@ from agent.diagnostician import Diagnostician
 from agent.exit_codes import FINE, NOT_STARTED
 from agent.experiments import Budget, Experimenter, read_pod
 from agent.gate import EAGER_INTERVAL_SECONDS, Gate
+from agent.keys import HostPort
 from agent.lifecycle import first_of, signals, unless
 from agent.model import Outcome, Reason, Target
 from agent.prober import ProbeFailure, Prober, Recorder
@@ -173,18 +175,13 @@ class Agent:
         _log.info("agent_started", version=__version__, url=url, targets=len(self._config.targets))
 
     async def _listen(self, *, fail_open: bool) -> None:
-        """Raises CannotListen. One that fails open tries where a start-up probe looks, and then works unseen."""
-        wanted = [self._config.server.listen]
-        if fail_open:
-            wanted.append(ServerOptions().listen)
-        for listen in dict.fromkeys(wanted):
-            try:
-                return await self._server.start(listen)
-            except CannotListen as error:
-                if not fail_open:
-                    raise
-                _log.error("agent_cannot_listen", detail=str(error))
-        return None
+        """Raises CannotListen, unless it fails open: then it works unseen."""
+        try:
+            await self._server.start(self._config.server.listen)
+        except CannotListen as error:
+            if not fail_open:
+                raise
+            _log.error("agent_cannot_listen", detail=str(error))
 
     async def aclose(self, drain_seconds: float = DRAIN_SECONDS) -> None:
         """Probe once more what is worth it, and no more; settle, tell, push, and stop serving last: it can all be read.
@@ -360,11 +357,17 @@ def pushed_labels(task: Task | None, place: Place) -> dict[str, str]:
 
 
 async def run(
-    config: Config, *, problems: Sequence[Problem] = (), fail_open: bool = False, end_with_task: bool = False
+    config: Config,
+    *,
+    problems: Sequence[Problem] = (),
+    listen: HostPort | None = None,
+    fail_open: bool = False,
+    end_with_task: bool = False,
 ) -> int:
     """Run the agent until SIGTERM or SIGINT, or until somebody in the pod asks it to end, and return the exit code.
 
-    One that fails open works without a server where it cannot listen. One that ends with the task ends by itself once
+    It listens where `listen` says, else the configuration. One that fails open obeys that only where a start-up probe
+    finds it, and works without a server where it cannot listen. One that ends with the task ends by itself once
     the task's container has ended.
     """
     logs.configure(config.log)
@@ -373,6 +376,10 @@ async def run(
     for problem in problems:
         mark = problem.mark
         _log.error("configuration_unusable", file=mark.file, line=mark.line, path=problem.path, detail=problem.message)
+    if listen is not None:
+        config = _listening_at(listen, config)
+    elif fail_open and not end_with_task:
+        config = _within_reach(config)
     config = _with_discovered(config)
     with signals() as shutdown:
         agent = Agent(config, task=task, place=place, problems=problems)
@@ -393,6 +400,19 @@ async def run(
         if shutdown.forced.is_set():
             _log.warning("agent_forced")
     return FINE
+
+
+def _listening_at(listen: HostPort, config: Config) -> Config:
+    return dataclasses.replace(config, server=dataclasses.replace(config.server, listen=listen))
+
+
+def _within_reach(config: Config) -> Config:
+    """A configuration that listens where the sidecar's start-up probe asks: elsewhere it would keep a task waiting."""
+    wanted, found = config.server.listen, ServerOptions().listen
+    if wanted.port == found.port and wanted.host in {found.host, "::"}:
+        return config
+    _log.warning("listen_address_overridden", configured=str(wanted), listen=str(found))
+    return _listening_at(found, config)
 
 
 async def _leave_with_task(agent: Agent) -> None:

@@ -175,17 +175,31 @@ async def test_a_port_that_is_taken_is_no_reason_to_end(host: Namespace) -> None
         assert await first.told_to_end() == 0
 
 
-async def test_an_address_that_cannot_be_had_is_replaced_by_the_one_that_the_kubelet_asks(
-    host: Namespace, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("address", ["203.0.113.7:9733", "127.0.0.1:9733", "0.0.0.0:9999"])
+async def test_it_listens_where_the_start_up_probe_asks(host: Namespace, tmp_path: Path, address: str) -> None:
+    """Elsewhere it would not be found, and the task never started."""
     file = tmp_path / "netprobe.yaml"
-    file.write_text("server: {listen: '203.0.113.7:9733'}\ntargets: [{name: t, type: tcp, address: '127.0.0.1:1'}]\n")
+    file.write_text(f"server: {{listen: '{address}'}}\ntargets: [{{name: t, type: tcp, address: '127.0.0.1:1'}}]\n")
     async with sidecar(host, *OPEN, "--config", str(file)) as agent:
-        await agent.event("agent_cannot_listen")
+        overridden = await agent.event("listen_address_overridden")
+        assert (overridden["configured"], overridden["listen"]) == (address, "0.0.0.0:9733")
         await agent.event("agent_started")
         assert (await agent.get("/startupz")).status == 200
         assert await target_names(agent) == ["t"]
         assert await agent.told_to_end() == 0
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:9733", "[::]:9733"])
+async def test_an_address_that_the_start_up_probe_finds_is_obeyed(
+    host: Namespace, tmp_path: Path, address: str
+) -> None:
+    file = tmp_path / "netprobe.yaml"
+    file.write_text(f"server: {{listen: '{address}'}}\ntargets: [{{name: t, type: tcp, address: '127.0.0.1:1'}}]\n")
+    async with sidecar(host, *OPEN, "--config", str(file)) as agent:
+        await agent.event("agent_started")
+        assert (await agent.get("/startupz")).status == 200
+        assert await agent.told_to_end() == 0
+    assert not agent.of("listen_address_overridden")
 
 
 # --- where the agent itself cannot run ------------------------------------------------------------------------------

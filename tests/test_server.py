@@ -604,30 +604,3 @@ async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.M
         answer = parse(await exchange(str(parts.hostname), parts.port or 0, head))
     assert answer.status == 408
     assert content.told == []
-
-
-async def test_one_that_cannot_listen_can_try_elsewhere() -> None:
-    async with serving() as first:
-        content = Content()
-        server = Server(
-            Pages(
-                metrics=content.metrics,
-                targets=content.targets,
-                diagnosis=lambda: content.diagnosis,
-                broken=lambda: None,
-                unready=lambda: None,
-                unstarted=lambda: None,
-                refresh=content.refresh,
-                told=content.tell,
-                leave=content.left.set,
-            )
-        )
-        parts = urlsplit(first.url)
-        with pytest.raises(CannotListen):
-            await server.start(HostPort("127.0.0.1", parts.port or 0))
-        assert not server.listening
-        await server.start(HostPort("127.0.0.1", 0))
-        try:
-            assert (await request(server.url + "/startupz")).status == 200
-        finally:
-            await server.aclose()
