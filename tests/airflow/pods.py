@@ -1,7 +1,8 @@
 """What real Airflow makes of a pod template. Airflow's own interpreter runs this file, with nothing of netprobe in it.
 
 Reads a task, a list of cases and plugins folders as JSON from standard input. Prints as JSON, in their order, the pod
-of each case as the Kubernetes client would send it to the API server, and what Airflow finds in each folder.
+of each case as the Kubernetes client would send it to the API server, what Airflow finds in each folder, and the
+options of its KubernetesExecutor.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 from airflow.providers.cncf.kubernetes.executors.kubernetes_executor_utils import (  # type: ignore[import-not-found]
     get_base_pod_from_template,
 )
+from airflow.providers.cncf.kubernetes.get_provider_info import get_provider_info  # type: ignore[import-not-found]
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator  # type: ignore[import-not-found]
 from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator  # type: ignore[import-not-found]
 from kubernetes.client import ApiClient  # type: ignore[import-not-found]
@@ -79,7 +81,9 @@ def main() -> None:
     ]
     # Importing Airflow may have printed something.
     made = [client.sanitize_for_serialization(pod) for pod in pods]
-    print("\n" + json.dumps({"pods": made, "found": [found_in(folder) for folder in given["folders"]]}))
+    found = [found_in(folder) for folder in given["folders"]]
+    options = list(get_provider_info()["config"]["kubernetes_executor"]["options"])
+    print("\n" + json.dumps({"pods": made, "found": found, "options": options}))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import subprocess
 from collections.abc import Mapping
 from functools import cache
@@ -327,3 +328,16 @@ def test_airflow_takes_a_plugin_that_is_mounted_by_sub_path_only(version: str) -
     assert [Path(found).name for found in by_sub_path] == [PLUGIN]
     assert nothing == []
     assert "Detected recursive loop" in whole
+
+
+# --- options ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", AIRFLOWS)
+def test_options_of_the_executor_that_a_document_names_exist(version: str) -> None:
+    """What Airflow does not know it ignores in silence."""
+    text = (DEPLOY.parent / "docs" / "install.md").read_text("utf-8")
+    named = set(re.findall(r"AIRFLOW__KUBERNETES_EXECUTOR__(\w+)", text))
+
+    assert {name.lower() for name in named} <= set(said(version)["options"])
+    assert named
