@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import agent
+from agent.airflow.inject.sidecar import LIMITS
 from tests.image.containers import HARDENED, REPOSITORY, Container, Limits, attempt, podman
 from tests.image.images import BASE, bytes_of, netprobe_image
 from tests.lab.http_client import Answer, request
@@ -27,6 +28,7 @@ USER_ID = 65532
 ANY_USER_ID = 1234567890
 """As clusters give out that take one of their own for every namespace."""
 SIDECAR = Limits(cpu=0.1, memory_mib=64)
+"""Less than `netprobe inject` gives it."""
 
 CONFIGURATION = """
 defaults: {interval: 1s, timeout: 500ms}
@@ -257,15 +259,21 @@ def test_it_needs_no_configuration(image: str, network: Namespace) -> None:
 
 
 def test_its_commands_can_be_typed(image: str, network: Namespace, configuration: Path) -> None:
-    """`kubectl exec my-pod -c netprobe -- netprobe …`: there is room for them beside the agent."""
-    with sidecar(image, network, configuration=configuration, limits=Limits(memory_mib=64)) as container:
+    """`kubectl exec my-pod -c netprobe -- netprobe …`: the memory of a sidecar has room for them beside the agent."""
+    with sidecar(image, network, configuration=configuration, limits=Limits(memory_mib=128)) as container:
         wait_for(container, network, "/readyz")
         version = container.execute("netprobe", "--version")
         explained = container.execute("netprobe", "explain")
+        checked = container.execute("netprobe", "check")
+        shown = container.execute("netprobe", "config", "show")
         still_there = container.running
 
+    assert LIMITS["memory"] == "128Mi"
     assert version.stdout.strip() == f"netprobe {agent.__version__}"
     assert "nothing_listening" in explained.stdout
+    assert checked.returncode == 1
+    assert "nothing_listening" in checked.stdout
+    assert "http://127.0.0.1:9733/healthz" in shown.stdout
     assert still_there
 
 
