@@ -46,7 +46,10 @@ class Hand:
             return self._block(start, value, column)
         if value is None and self.chance():
             return [self._ended(start)]
-        return self._ended(f"{start}{' ' * self.random.choice([1, 1, 1, 3])}{self._flow(value, column)}").split("\n")
+        gap = " " * self.random.choice([1, 1, 1, 3])
+        if value in (None, [], {}) and self.chance(0.5):
+            gap = f"\n{' ' * (column + self.step)}"
+        return self._ended(f"{start}{gap}{self._flow(value, column)}").split("\n")
 
     def _list(self, values: list[Any], column: int) -> list[str]:
         lines: list[str] = []

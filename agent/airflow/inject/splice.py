@@ -16,9 +16,10 @@ from agent.config.problem import Problem
 
 Path = tuple[str, ...]
 
-_EMPTY_LIST = re.compile(r"[ ]+\[[ ]*\]")
-_EMPTY_MAPPING = re.compile(r"[ ]+\{[ ]*\}")
-_NULL = re.compile(r"(?:[ ]+(?:~|null|Null|NULL))?")
+# Helm renders what is empty on a line of its own.
+_EMPTY_LIST = re.compile(r"\s+\[[ ]*\]")
+_EMPTY_MAPPING = re.compile(r"\s+\{[ ]*\}")
+_NULL = re.compile(r"(?:\s+(?:~|null|Null|NULL))?")
 _NULL_WORD = re.compile(r"~|null|Null|NULL")
 
 
