@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import itertools
 import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -240,3 +242,18 @@ def test_a_client_that_would_drop_a_field_injects_nothing(version: str) -> None:
     assert found["same"]
     assert found["pod"] == {"spec": {"containers": [{"name": "base"}]}}
     assert "drops a part" in found["logged"][0]
+
+
+def test_the_file_goes_wherever_airflow_goes() -> None:
+    """Airflow 2.7 has Python 3.8; the official chart reads the file as a template; only Airflow is there besides."""
+    text = HOOK.read_text("utf-8")
+    tree = ast.parse(text, feature_version=(3, 8))
+    at_the_top = {
+        name.split(".")[0]
+        for node in tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
+    }
+
+    assert "{{" not in text
+    assert at_the_top <= sys.stdlib_module_names

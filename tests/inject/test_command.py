@@ -244,7 +244,7 @@ def test_its_own_variables_hold() -> None:
         (["--chart-version", "1.22.0"], ["workers", "kubernetes"]),
         (["--chart-version", "1.21"], ["workers", "kubernetes"]),
         (["--chart-version", "v1.20.0"], ["workers"]),
-        (["--chart-version", "1.9"], ["workers"]),
+        (["--chart-version", "1.14-dev"], ["workers"]),
     ],
 )
 @pytest.mark.parametrize("data", [b"", b"# none\n", b"{}\n", b"executor: KubernetesExecutor\n", b"workers:\n"])
@@ -481,6 +481,23 @@ def test_options_that_contradict_each_other_are_said_at_once() -> None:
         "netprobe inject: expected --image such as registry.example.com/netprobe:1.0, got 'a b'",
         "netprobe inject: expected --requests such as cpu=10m,memory=64Mi, got 'cpu=many'",
         "netprobe inject: expected --requests such as cpu=10m,memory=64Mi, got 'gpu=1'",
+    ]
+
+
+def test_options_that_do_not_go_with_a_chart_are_said_at_once() -> None:
+    done = inject("--format", "chart-values", "--container", "a", "--share-env-from", "--chart-version", "1.13.1")
+
+    assert done.returncode == USAGE
+    assert done.stderr.decode().splitlines() == [
+        "netprobe inject: --share-env-from needs a pod: the values of the chart hold envFrom as text",
+        "netprobe inject: --container does not go with --format chart-values",
+        "netprobe inject: a chart before 1.14 takes no native sidecar: use pod_mutation_hook (--format hook-snippet)",
+    ]
+    done = inject("--format", "chart-values", "--mode", "legacy", "--chart-version", "new")
+    no_value = "the chart has no value for shareProcessNamespace: --mode legacy needs --no-share-process-namespace"
+    assert done.stderr.decode().splitlines() == [
+        f"netprobe inject: {no_value}",
+        "netprobe inject: expected --chart-version such as 1.20, got 'new'",
     ]
 
 

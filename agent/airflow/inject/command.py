@@ -21,6 +21,8 @@ _QUANTITY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)(m|k|Ki|M|Mi|G|Gi)?")
 _UNITS = {None: 1, "m": 1e-3, "k": 1e3, "Ki": 1 << 10, "M": 1e6, "Mi": 1 << 20, "G": 1e9, "Gi": 1 << 30}
 _IMAGE = re.compile(r"[\w][\w.:/@-]*")
 _NEW_LISTS_SINCE = (1, 21)
+_NATIVE_SINCE = (1, 14)
+"""Before, the chart's schema of values has no restartPolicy of a container."""
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -80,8 +82,11 @@ def _contradictions_of_a_chart(arguments: argparse.Namespace) -> Iterator[str]:
         yield "--share-env-from needs a pod: the values of the chart hold envFrom as text"
     if arguments.container:
         yield "--container does not go with --format chart-values"
-    if arguments.chart_version is not None and _version(arguments.chart_version) is None:
+    version = _version(arguments.chart_version or "")
+    if arguments.chart_version is not None and version is None:
         yield f"expected --chart-version such as 1.20, got {arguments.chart_version!r}"
+    if version is not None and version < _NATIVE_SINCE and arguments.mode == "native" and not arguments.remove:
+        yield "a chart before 1.14 takes no native sidecar: use pod_mutation_hook (--format hook-snippet)"
 
 
 def _options(arguments: argparse.Namespace, problems: list[str]) -> Options:
