@@ -155,6 +155,14 @@ class Agent:
     async def start(self, *, fail_open: bool = False) -> None:
         """Listen, then probe. Raises CannotListen, with nothing left behind, unless it is to work without a server."""
         await self._listen(fail_open=fail_open)
+        try:
+            await self._begin()
+        except BaseException:
+            # Whoever takes over needs the port.
+            await self._server.aclose()
+            raise
+
+    async def _begin(self) -> None:
         self._ready_at = asyncio.get_running_loop().time() + READY_SECONDS
         self._gate.start()
         await self._prepare()

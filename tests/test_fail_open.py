@@ -228,6 +228,23 @@ async def test_a_library_that_cannot_be_loaded_costs_no_task(host: Namespace, tm
     assert "s3cret" not in agent.text
 
 
+@pytest.mark.parametrize("method", ["__init__", "start"])
+async def test_a_defect_at_the_start_costs_no_task(host: Namespace, tmp_path: Path, method: str) -> None:
+    """Whether or not it listens by then: the port is free for the answers that are left to give."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "from agent.scheduler import Scheduler\n"
+        "def broken(*_, **__):\n"
+        "    raise ZeroDivisionError('s3cret')\n"
+        f"Scheduler.{method} = broken\n"
+    )
+    async with sidecar(host, *OPEN, env={"PYTHONPATH": f"{tmp_path}:{environment()['PYTHONPATH']}"}) as agent:
+        await agent.event("agent_unable_to_run")
+        assert (await agent.answers("/startupz")).status == 200
+        assert (await agent.get("/diagnosis")).text.startswith("netprobe cannot run")
+        assert await agent.told_to_end() == 0
+    assert "s3cret" not in agent.text
+
+
 async def test_not_even_a_server_is_needed_to_stay(host: Namespace, tmp_path: Path) -> None:
     async with sidecar(host, *OPEN) as first:
         await first.event("agent_started")
