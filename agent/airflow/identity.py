@@ -67,6 +67,8 @@ def _settle(value: Task | Place) -> None:
 TASK_KEYS: tuple[str, ...] = tuple(field.name for field in fields(Task))
 """The keys of the annotations and labels, and the names of the labels of `netprobe_task_info`."""
 
+AIRFLOW_VERSION_VARIABLE = f"{LABEL_PREFIX}AIRFLOW_VERSION"
+"""Which Airflow made the pod: a label of both kinds of pod, and no annotation."""
 POD_UID_VARIABLE = "NETPROBE_POD_UID"
 PLACE_VARIABLES: Mapping[str, tuple[str, str]] = {
     "pod": ("NETPROBE_POD_NAME", "metadata.name"),
@@ -81,6 +83,7 @@ def downward_variables() -> dict[str, str]:
     return {
         **{f"{ANNOTATION_PREFIX}{key.upper()}": f"metadata.annotations['{key}']" for key in TASK_KEYS},
         **{f"{LABEL_PREFIX}{key.upper()}": f"metadata.labels['{key}']" for key in TASK_KEYS},
+        AIRFLOW_VERSION_VARIABLE: "metadata.labels['airflow_version']",
         **dict(PLACE_VARIABLES.values()),
         POD_UID_VARIABLE: "metadata.uid",
     }

@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 
-from agent.airflow.identity import TASK_KEYS, VALUE_LIMIT, Place, Task, downward_variables, read_place, read_task
+from agent.airflow.identity import (
+    AIRFLOW_VERSION_VARIABLE,
+    POD_UID_VARIABLE,
+    TASK_KEYS,
+    VALUE_LIMIT,
+    Place,
+    Task,
+    downward_variables,
+    read_place,
+    read_task,
+)
 from agent.airflow.tasks import TASKS_LIMIT, Tasks
 from agent.sinks.metrics import TASK_LABELS
 
@@ -64,7 +74,7 @@ def test_any_bytes_of_an_environment_can_be_shown() -> None:
 def test_what_is_declared_is_what_is_read() -> None:
     for name in downward_variables():
         found = read_task({name: "seen"}), read_place({name: "seen"})
-        assert name == "NETPROBE_POD_UID" or "seen" in str(found), name
+        assert name in {POD_UID_VARIABLE, AIRFLOW_VERSION_VARIABLE} or "seen" in str(found), name
     assert TASK_KEYS == TASK_LABELS
 
 

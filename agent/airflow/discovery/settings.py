@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.airflow.discovery.parts import VALUE_LIMIT
+from agent.airflow.identity import AIRFLOW_VERSION_VARIABLE
 
 FILE_LIMIT_BYTES = 1024 * 1024
 """Of airflow.cfg. The one that Airflow 3.3 writes with all its comments has 120 KiB."""
@@ -15,8 +16,8 @@ _INDIRECT = {
     "_CMD": "its value is the output of a command, which is never run",
     "_SECRET": "its value is in a secrets backend, which is not asked",
 }
-VERSION_VARIABLES = ("NETPROBE_LABEL_AIRFLOW_VERSION", "AIRFLOW_VERSION")
-"""The label `airflow_version` of executor pods, handed on by the downward API, and what Airflow's images set."""
+VERSION_VARIABLES = (AIRFLOW_VERSION_VARIABLE, "AIRFLOW_VERSION")
+"""What the downward API hands on, and what Airflow's images set."""
 _OF_AIRFLOW_3 = ("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", "AIRFLOW__API__BASE_URL", "AIRFLOW__API_AUTH__JWT_SECRET")
 
 
