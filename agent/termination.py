@@ -40,7 +40,8 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"netprobe: no target fails{now}, and nothing stands out."
     if waiting:
         yield wording(f"netprobe: {count(len(waiting), 'target')} without a result: {', '.join(waiting)}")
-    for line in verdict_lines(verdicts, width=WIDTH, wording=wording):
+    # Their sentences have been said.
+    for line in verdict_lines(({**verdict, "summary": ""} for verdict in verdicts), width=WIDTH, wording=wording):
         yield line.text
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from agent.diagnosis import Cause, Confidence, Diagnosis, Verdict
 from agent.diagnosis.document import document
+from agent.diagnosis.verdict import Past
 from agent.termination import MESSAGE_LIMIT_BYTES, TERMINATION_LOG, leave, message
 from tests.lab.command import environment
 
@@ -47,6 +48,16 @@ def test_every_verdict_comes_first_and_what_backs_it_after() -> None:
     rest = "\n".join(lines[2:])
     for text in ("api, db", "4 of 4 questions", "Look at CoreDNS.", "docs/runbook.md#dns_unreachable"):
         assert text in rest
+    assert "No nameserver answers." not in rest
+
+
+def test_what_is_over_is_said_to_be() -> None:
+    """A task may have failed for it all the same."""
+    text = said(recent=[Past(verdict=BROKEN, began_at=1_700_000_000.0, ended_at=1_700_000_060.0)])
+    assert text.splitlines() == [
+        "netprobe: until 2023-11-14T22:14:20.000Z: dns_unreachable (high confidence): No nameserver answers.",
+        "netprobe: no target fails now, and nothing stands out.",
+    ]
 
 
 def test_a_network_that_was_well_is_said_to_have_been() -> None:
