@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import itertools
 import json
 import re
 import stat
@@ -389,6 +390,20 @@ REFUSALS = {
     "alias": (
         "x: &x []\nkind: Pod\nspec:\n  initContainers: *x\n  containers: [{name: base}]\n",
         [":4:19: expected initContainers to be written here, got an alias or an anchor"],
+    ),
+    "broken elsewhere": (
+        "kind: Pod\nspec:\n  x: '{{ ds }}'\n  containers:\n  - name: base\n   image: x\n",
+        [f":6:4: {BROKEN}"],
+    ),
+    "inside itself": (
+        "kind: Pod\nspec: &x\n  more: *x\n  containers: [{name: base}]\n",
+        [":3:9: expected an anchor above, got the alias *x without one, or inside it"],
+    ),
+    "unfolding": (
+        "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+        + "".join(f"{n}: &{n} [{', '.join([f'*{b}'] * 10)}]\n" for b, n in itertools.pairwise("abcdef"))
+        + "kind: Pod\nspec: {containers: [{name: base}]}\n",
+        [":1:1: expected at most 200000 values with aliases unfolded, got more"],
     ),
     "block of text at the end": (
         "kind: Pod\nspec:\n  containers:\n    - name: base\n      command:\n        - |\n          exec airflow",

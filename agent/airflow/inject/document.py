@@ -24,6 +24,8 @@ from yaml.scanner import Scanner
 from agent.config.problem import Mark, Problem
 
 SIZE_LIMIT_BYTES = 4 * 1024 * 1024
+NODE_LIMIT = 200_000
+"""Values in one file, each use of an alias counted in full."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -177,10 +179,34 @@ def _build(source: Source, text: str) -> None:
     while parser.check_event():
         events.append(parser.get_event())
     source.dashes = parser.dashes
+    _bound(source, events)
     rest = iter(events)
     roots = [_node(text, next(rest), rest, flow=False) for event in rest if isinstance(event, yaml.DocumentStartEvent)]
     constructor: Any = _Constructor(events)
     source.documents = [Document(root, constructor.get_data()) for root in roots if constructor.check_data()]
+
+
+def _bound(source: Source, events: Sequence[Any]) -> None:
+    """Refuse a file whose aliases unfold to more than anybody means, or to themselves."""
+    weights: dict[str, int] = {}
+    open_: list[tuple[str | None, int]] = []
+    total = 0
+    for event in events:
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in weights:
+                start: Any = event.start_mark
+                message = f"expected an anchor above, got the alias *{event.anchor} without one, or inside it"
+                raise Unreadable(source.problem(start.index, message))
+            total += weights[event.anchor]
+        elif isinstance(event, yaml.CollectionStartEvent):
+            open_.append((event.anchor, total))
+        elif isinstance(event, yaml.CollectionEndEvent | yaml.ScalarEvent):
+            anchor, before = (event.anchor, total) if isinstance(event, yaml.ScalarEvent) else open_.pop()
+            total += 1
+            if anchor is not None:
+                weights[anchor] = total - before
+        if total > NODE_LIMIT:
+            raise Unreadable(source.problem(0, f"expected at most {NODE_LIMIT} values with aliases unfolded, got more"))
 
 
 def _is_separating_tab(text: str, index: int) -> bool:
@@ -235,9 +261,10 @@ def _end_of_literal(text: str, node: Node) -> int:
 def _syntax(source: Source, error: yaml.MarkedYAMLError) -> Problem:
     mark: Any = error.problem_mark or error.context_mark
     at = mark.index if mark is not None else 0
-    braces = re.search(r"\{\{[-\s]*[.\w$(\"/]", source.text)
+    # Not those between quotes: templates of Airflow stand in values.
+    braces = re.search(r"^(?:[ \t]*|.*[:-][ \t]+)(?=\{\{)", source.text, re.MULTILINE)
     if braces is not None:
         message = "expected YAML, got a template with {{ }}: render it first, or inject into the values of the chart"
-        return source.problem(braces.start(), f"{message} (--format chart-values)")
+        return source.problem(braces.end(), f"{message} (--format chart-values)")
     seen = ", ".join(part for part in (error.problem, error.context) if part)
     return source.problem(at, f"expected YAML, got an error: {seen}")
