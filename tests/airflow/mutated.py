@@ -14,7 +14,7 @@ import sys
 from typing import Any
 
 from airflow.settings import pod_mutation_hook  # type: ignore[import-not-found]
-from kubernetes.client import ApiClient, V1Container, V1Pod, V1PodSpec  # type: ignore[import-not-found]
+from kubernetes.client import ApiClient, V1Container, V1ObjectMeta, V1Pod, V1PodSpec  # type: ignore[import-not-found]
 
 pods = importlib.import_module("pods")
 # Airflow has put its configuration directory into the path by now.
@@ -51,7 +51,8 @@ def main() -> None:
         pod_mutation_hook(pod)
         answers.append({"plain": json_of(plain), "once": once, "twice": json_of(pod), "logged": logged})
     os.environ["NETPROBE_SIDECAR_SNIPPET"] = given["good"]
-    print("\n" + json.dumps({"cases": answers, "strange": strange(), "old_client": old_client(lines)}))
+    own = own_hook(given["own_hook"])
+    print("\n" + json.dumps({"cases": answers, "strange": strange(), "own": own, "old_client": old_client(lines)}))
 
 
 def pod_of(task: dict[str, Any], case: dict[str, Any]) -> Any:
@@ -62,6 +63,15 @@ def pod_of(task: dict[str, Any], case: dict[str, Any]) -> Any:
 
 def json_of(pod: Any) -> Any:
     return CLIENT.sanitize_for_serialization(pod)
+
+
+def own_hook(code: str) -> Any:
+    """What becomes of a pod by somebody's own hook, which calls ours."""
+    names: dict[str, Any] = {}
+    exec(code, names)  # the example of docs/inject.md
+    pod = V1Pod(metadata=V1ObjectMeta(labels={}), spec=V1PodSpec(containers=[V1Container(name="base")]))
+    names["pod_mutation_hook"](pod)
+    return json_of(pod)
 
 
 def strange() -> list[str]:

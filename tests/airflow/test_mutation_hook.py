@@ -7,6 +7,7 @@ import copy
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from tests.airflow.installed import VERSIONS, airflow_python
 
 HERE = Path(__file__).resolve().parent
 HOOK = HERE.parents[1] / "deploy" / "airflow" / "airflow_local_settings.py"
+DOCUMENT = HERE.parents[1] / "docs" / "inject.md"
 TASK = {"dag_id": "etl daily", "task_id": "load", "run_id": "manual__1", "try_number": 2, "map_index": -1}
 
 TEMPLATES: Mapping[str, dict[str, Any]] = {
@@ -114,6 +116,7 @@ def answers(version: str) -> Any:
         home = Path(name)
         (home / "config").mkdir()
         shutil.copy(HOOK, home / "config")
+        shutil.copy(HOOK, home / "config" / "netprobe_pod_mutation.py")
         for template, spec in TEMPLATES.items():
             pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "placeholder-name"}, "spec": spec}
             (home / f"{template}.yaml").write_text(json.dumps(pod))
@@ -140,7 +143,7 @@ def answers(version: str) -> Any:
         }
         done = subprocess.run(
             [str(airflow_python(version)), str(HERE / "mutated.py")],
-            input=json.dumps({"task": TASK, "cases": cases, "good": str(home / "native.json")}),
+            input=json.dumps({"task": TASK, "cases": cases, "good": str(home / "native.json"), "own_hook": own_hook()}),
             capture_output=True,
             text=True,
             check=False,
@@ -149,6 +152,12 @@ def answers(version: str) -> Any:
     assert done.returncode == 0, done.stderr
     given = json.loads(done.stdout.splitlines()[-1])
     return {**given, "cases": dict(zip(CASES, given["cases"], strict=True))}
+
+
+def own_hook() -> str:
+    """The hook that docs/inject.md shows to those who have one."""
+    (example,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text("utf-8"), re.DOTALL)
+    return str(example)
 
 
 def expected(plain: Any, options: Options) -> Any:
@@ -232,6 +241,15 @@ def test_without_a_snippet_nothing_happens(version: str, template: str, key: str
 def test_nothing_that_is_no_pod_makes_it_raise(version: str) -> None:
     """An exception would fail the task."""
     assert answers(version)["strange"] == []
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_hook_of_ones_own_calls_it(version: str) -> None:
+    """As the document shows."""
+    pod = answers(version)["own"]
+
+    assert pod["metadata"] == {"labels": {"team": "data"}}
+    assert pod["spec"] == expected({"containers": [{"name": "base"}]}, Options())
 
 
 @pytest.mark.parametrize("version", VERSIONS)

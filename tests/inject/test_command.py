@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import io
 import itertools
 import json
@@ -574,15 +573,3 @@ def test_what_the_sidecar_asks_for_is_told() -> None:
     assert f"{asked} asked for, {most} at most" in text
     for option, each in (("--requests", REQUESTS), ("--limits", LIMITS)):
         assert f"{option} cpu={each['cpu']},memory={each['memory']}" in listed
-
-
-def test_the_document_has_the_snippet_of_a_hook_that_works() -> None:
-    """Whoever copies it calls a function that is there."""
-    text = (REPOSITORY / "docs" / "inject.md").read_text("utf-8")
-    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    shipped = ast.parse((REPOSITORY / "deploy" / "airflow" / "airflow_local_settings.py").read_text("utf-8"))
-    functions = {node.name for node in shipped.body if isinstance(node, ast.FunctionDef)}
-
-    (imported,) = [node for node in ast.parse(example).body if isinstance(node, ast.ImportFrom)]
-    assert imported.module == "netprobe_pod_mutation"
-    assert {alias.name for alias in imported.names} <= functions
