@@ -12,9 +12,10 @@ import sys
 from typing import Any
 
 try:
-    from airflow.sdk import Connection  # what tasks of Airflow 3 get
+    # what tasks of Airflow 3 get
+    from airflow.sdk import Connection  # type: ignore[import-not-found]
 except ImportError:
-    from airflow.models import Connection
+    from airflow.models import Connection  # type: ignore[import-not-found]
 
 
 def read(value: str) -> object:
@@ -34,9 +35,14 @@ def read(value: str) -> object:
 
 def execution_api() -> object:
     """The place of the execution API, and the answer of its own code."""
-    from airflow.api_fastapi.execution_api.app import create_task_execution_api_app  # noqa: PLC0415 - Airflow 3
-    from airflow.executors.base_executor import get_execution_api_server_url  # noqa: PLC0415 - Airflow 3
-    from starlette.testclient import TestClient  # noqa: PLC0415 - Airflow 3
+    # Airflow 3 alone has these.
+    from airflow.api_fastapi.execution_api.app import (  # type: ignore[import-not-found] # noqa: PLC0415
+        create_task_execution_api_app,
+    )
+    from airflow.executors.base_executor import (  # type: ignore[import-not-found] # noqa: PLC0415
+        get_execution_api_server_url,
+    )
+    from starlette.testclient import TestClient  # type: ignore[import-not-found] # noqa: PLC0415
 
     health = TestClient(create_task_execution_api_app()).get("/health")
     return [get_execution_api_server_url(), health.status_code, health.json()]
