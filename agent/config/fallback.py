@@ -27,6 +27,9 @@ def load_or_default(path: Path | None, environ: Mapping[str, str]) -> tuple[Conf
         return load(path, environ), ()
     except ConfigError as error:
         return without_configuration(), error.problems
+    except OSError as error:
+        message = f"expected a readable file or directory, got an error: {error.strerror}"
+        return without_configuration(), (Problem(mark=Mark(str(path), line=0), path="", message=message),)
     except Exception as error:  # noqa: BLE001 - a defect of ours must not cost the pod its task
         message = f"internal error: {type(error).__name__}"
         return without_configuration(), (Problem(mark=Mark(str(path), line=0), path="", message=message),)
