@@ -197,6 +197,29 @@ def test_a_pod_that_outlives_its_tasks_keeps_its_sidecar() -> None:
     assert len(scheduler["spec"]["template"]["spec"]["containers"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("spec: {containers: [{name: base}]}\n", ["spec"]),
+        ("kind: Pod\nspec: {containers: [{name: base}]}\n", ["spec"]),
+        ("kind: PodTemplate\ntemplate:\n  spec:\n    containers:\n    - name: base\n", ["template", "spec"]),
+        (
+            "kind: Deployment\nspec:\n  template:\n    spec:\n      containers:\n      - name: base\n",
+            ["spec", "template", "spec"],
+        ),
+    ],
+)
+def test_what_is_a_pod_or_makes_pods(text: str, path: list[str]) -> None:
+    """A file without a kind is a pod, as Airflow reads it."""
+    done = inject("--position", "last", data=text.encode())
+    (found,) = loaded(done.stdout)
+    for key in path:
+        found = found[key]
+
+    assert [made["name"] for made in found["initContainers"]] == ["netprobe"]
+    assert inject("--remove", data=done.stdout).stdout == text.encode()
+
+
 # --- what it shares with the task's container ------------------------------------------------------------------------
 
 
