@@ -17,7 +17,6 @@ from typing import Any, Self
 import structlog
 
 from agent import __version__, logs, termination
-from agent.airflow import task_container
 from agent.airflow.discovery.complete import complete
 from agent.airflow.identity import POD_UID_VARIABLE, Place, Task, read_place, read_task
 from agent.airflow.tasks import Tasks
@@ -404,7 +403,10 @@ async def run(
         if watching is not None:
             watching.cancel()
         shutdown.requested.set()  # from here on a signal is the second one
-        await unless(shutdown.forced, agent.aclose())
+        try:
+            await unless(shutdown.forced, agent.aclose())
+        except Exception:  # noqa: BLE001 - it was told to end: to stay with what is left would keep the pod
+            _log.error("agent_end_raised", exc_info=True)
         if shutdown.forced.is_set():
             _log.warning("agent_forced")
     return FINE
@@ -417,14 +419,20 @@ def _listening_at(listen: HostPort, config: Config) -> Config:
 def _within_reach(config: Config) -> Config:
     """A configuration that listens where the sidecar's start-up probe asks: elsewhere it would keep a task waiting."""
     wanted, found = config.server.listen, ServerOptions().listen
-    if wanted.port == found.port and wanted.host in {found.host, "::"}:
+    if wanted == found:
         return config
-    _log.warning("listen_address_overridden", configured=str(wanted), listen=str(found))
+    if wanted != HostPort("0.0.0.0", found.port):  # noqa: S104 - the same to whoever has no cluster of IPv6 alone
+        _log.warning("listen_address_overridden", configured=str(wanted), listen=str(found))
     return _listening_at(found, config)
 
 
 async def _leave_with_task(agent: Agent) -> None:
-    await task_container.ended(task_container.TaskContainer())
+    from agent.airflow import task_container  # noqa: PLC0415 - most pods have native sidecars
+
+    try:
+        await task_container.ended(task_container.TaskContainer())
+    except Exception:  # noqa: BLE001 - nobody else would tell it to end, and the pod would stay
+        _log.error("task_container_raised", exc_info=True)
     agent.leave.set()
 
 

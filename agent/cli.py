@@ -19,6 +19,7 @@ from agent.airflow.discovery.arguments import add_arguments as add_discover_argu
 from agent.airflow.inject.arguments import add_arguments as add_inject_arguments
 from agent.exit_codes import FINE, INTERRUPTED, NOT_STARTED, USAGE
 from agent.lean import lean_imports
+from agent.listening import EVERYWHERE
 
 if TYPE_CHECKING:
     from agent.config import Config, Problem
@@ -292,7 +293,7 @@ def _answering_early(arguments: argparse.Namespace) -> AbstractContextManager[No
 def _where_to_listen(arguments: argparse.Namespace) -> tuple[str, int]:
     """What --listen says, or the default."""
     if arguments.listen is None:
-        return "0.0.0.0", 9733  # noqa: S104 - the kubelet comes from outside the pod
+        return EVERYWHERE, 9733
     return arguments.listen.host, arguments.listen.port
 
 

@@ -13,6 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from agent.listening import listening_on
+
+BACKLOG = 16
 REQUEST_LIMIT_BYTES = 8192
 PATIENCE_SECONDS = 0.25
 """For one client, while the others wait."""
@@ -48,7 +51,7 @@ def undecided(config: Path | None) -> bool:
 def answering(host: str, port: int) -> Iterator[None]:
     """Listen while inside, and answer in a thread. Where it cannot listen, it does not: the agent will say why."""
     try:
-        listening = socket.create_server((host, port))
+        listening = listening_on(host, port, backlog=BACKLOG)
     except OSError:
         yield
         return

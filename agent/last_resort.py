@@ -13,6 +13,9 @@ import socket
 import sys
 from contextlib import suppress
 
+from agent.listening import listening_on
+
+BACKLOG = 16
 REQUEST_LIMIT_BYTES = 8192
 PATIENCE_SECONDS = 1.0
 """For one client, while the others wait."""
@@ -24,8 +27,7 @@ def serve(host: str, port: int, why: str) -> None:
         signal.signal(number, lambda *_: os._exit(0))
     _tell("agent_unable_to_run", why)
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
-        listening = socket.create_server((host, port), family=family)
+        listening = listening_on(host, port, backlog=BACKLOG)
     except OSError as error:
         _tell("agent_cannot_listen", str(error.strerror or error))
         while True:

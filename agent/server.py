@@ -21,6 +21,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from agent.explanation import as_text
 from agent.keys import HostPort, shown
+from agent.listening import EVERYWHERE, listening_on
 from agent.wording import Wording
 
 CONNECTION_LIMIT = 100
@@ -144,7 +145,8 @@ class Server:
         """Begin to serve; port 0 takes a free one. Raises CannotListen."""
         await self._runner.setup()
         try:
-            self._listening = await asyncio.get_running_loop().create_server(self._accept, sock=_bound(listen))
+            sock = listening_on(listen.host, listen.port, backlog=CONNECTION_LIMIT)
+            self._listening = await asyncio.get_running_loop().create_server(self._accept, sock=sock)
         except OSError as error:
             await self._runner.cleanup()
             raise CannotListen(f"cannot listen on {listen}: {_why(error)}") from None
@@ -159,7 +161,7 @@ class Server:
         if self._listening is None:
             raise RuntimeError("the server has not been started")
         host, port = self._listening.sockets[0].getsockname()[:2]
-        loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+        loopback = "127.0.0.1" if host in {"0.0.0.0", EVERYWHERE} else host  # noqa: S104 - compared, not bound
         return f"http://{HostPort(loopback, port)}"
 
     async def aclose(self) -> None:
@@ -274,18 +276,6 @@ def _stranger(request: web.Request) -> str | None:
     if all(end and end[0] in LOOPBACK for end in ends) and not any(name in request.headers for name in FORWARDED):
         return None
     return "expected a request over this pod's own loopback, got one from elsewhere\n"
-
-
-def _bound(listen: HostPort) -> socket.socket:
-    """A socket on the first address a host has; `::` takes IPv4 as well. Raises OSError.
-
-    asyncio would make every IPv6 socket one for IPv6 alone, and a pod of a dual-stack cluster is scraped over either.
-    """
-    family, *_, address = socket.getaddrinfo(
-        listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    both = listen.host == "::" and socket.has_dualstack_ipv6()
-    return socket.create_server(address[:2], family=family, backlog=CONNECTION_LIMIT, dualstack_ipv6=both)
 
 
 async def _send(request: web.Request, status: int, document: Document) -> web.StreamResponse:

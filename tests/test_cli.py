@@ -175,7 +175,7 @@ def test_show_prints_yaml_with_every_default(tmp_path: Path, port: int, capsys: 
     assert main(["config", "show", "--config", str(configured(tmp_path, port))]) == FINE
 
     shown = yaml.safe_load(capsys.readouterr().out)
-    assert shown["server"] == {"listen": "0.0.0.0:9733"}
+    assert shown["server"] == {"listen": "[::]:9733"}
     assert shown["targets"][0]["confirm_interval"] == "1s"
 
 

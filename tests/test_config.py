@@ -559,7 +559,7 @@ def test_every_key_without_a_value_is_left_out_and_every_other_is_shown(tmp_path
     config = loaded(tmp_path, {"targets": [BROKER]})
     shown = show(config)
 
-    assert shown["server"] == {"listen": "0.0.0.0:9733"}
+    assert shown["server"] == {"listen": "[::]:9733"}
     assert shown["log"] == {"level": "info", "format": "auto"}
     assert shown["metrics"] == {"detail": "normal"}
     assert shown["scheduler"] == {"concurrency": 50}

@@ -40,13 +40,13 @@ class Sidecar(Running):
     async def get(self, path: str, url: str = URL) -> Answer:
         return await asyncio.to_thread(self._host.inside, lambda: asyncio.run(request(url + path)))
 
-    async def answers(self, path: str) -> Answer:
+    async def answers(self, path: str, url: str = URL) -> Answer:
         """The first answer there is."""
 
         async def answer() -> Answer | None:
             assert self.process.returncode is None, self.text
             try:
-                return await self.get(path)
+                return await self.get(path, url)
             except OSError:
                 return None
 
@@ -168,7 +168,7 @@ async def test_a_port_that_is_taken_is_no_reason_to_end(host: Namespace) -> None
         await first.event("agent_started")
         async with sidecar(host, *OPEN, env={"AIRFLOW_CONN_X": "http://127.0.0.1:1"}) as second:
             cannot = await second.event("agent_cannot_listen")
-            assert cannot["detail"] == "cannot listen on 0.0.0.0:9733: address already in use"
+            assert cannot["detail"] == "cannot listen on [::]:9733: address already in use"
             assert (await second.event("agent_started"))["url"] is None
             await second.event("target_failed")
             assert await second.told_to_end() == 0
@@ -182,7 +182,7 @@ async def test_it_listens_where_the_start_up_probe_asks(host: Namespace, tmp_pat
     file.write_text(f"server: {{listen: '{address}'}}\ntargets: [{{name: t, type: tcp, address: '127.0.0.1:1'}}]\n")
     async with sidecar(host, *OPEN, "--config", str(file)) as agent:
         overridden = await agent.event("listen_address_overridden")
-        assert (overridden["configured"], overridden["listen"]) == (address, "0.0.0.0:9733")
+        assert (overridden["configured"], overridden["listen"]) == (address, "[::]:9733")
         await agent.event("agent_started")
         assert (await agent.get("/startupz")).status == 200
         assert await target_names(agent) == ["t"]
@@ -200,6 +200,38 @@ async def test_an_address_that_the_start_up_probe_finds_is_obeyed(
         assert (await agent.get("/startupz")).status == 200
         assert await agent.told_to_end() == 0
     assert not agent.of("listen_address_overridden")
+
+
+async def test_the_start_up_probe_of_a_cluster_of_ipv6_alone_finds_it(tmp_path: Path) -> None:
+    """The kubelet comes over the pod's address: before the agent is loaded, with it, and where it cannot be."""
+    url = "http://[2001:db8::7]:9733"
+    with namespace() as alone:
+        alone.ip("-6", "address", "add", "2001:db8::7/128", "dev", "lo")
+        broken = defect(tmp_path, "aiohttp")
+        for env, event in (({}, "agent_started"), (broken, "agent_unable_to_run")):
+            async with sidecar(alone, *OPEN, env=env) as agent:
+                answers = [await agent.answers("/startupz", url)]
+                await agent.event(event)
+                answers.append(await agent.answers("/startupz", url))
+                assert [answer.status for answer in answers] == [200, 200]
+                assert await agent.told_to_end() == 0
+
+
+async def test_it_listens_where_there_is_no_ipv6(host: Namespace, tmp_path: Path) -> None:
+    """A kernel that was started with ipv6.disable=1."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import errno, socket\n"
+        "class WithoutIPv6(socket.socket):\n"
+        "    def __init__(self, family=-1, *rest, **named):\n"
+        "        if family == socket.AF_INET6:\n"
+        "            raise OSError(errno.EAFNOSUPPORT, 'Address family not supported by protocol')\n"
+        "        super().__init__(family, *rest, **named)\n"
+        "socket.socket = WithoutIPv6\n"
+    )
+    async with sidecar(host, *OPEN, env={"PYTHONPATH": f"{tmp_path}:{environment()['PYTHONPATH']}"}) as agent:
+        await agent.event("agent_started", url=URL)
+        assert (await agent.get("/startupz")).status == 200
+        assert await agent.told_to_end() == 0
 
 
 # --- where the agent itself cannot run ------------------------------------------------------------------------------
@@ -243,6 +275,23 @@ async def test_a_defect_at_the_start_costs_no_task(host: Namespace, tmp_path: Pa
         assert (await agent.get("/diagnosis")).text.startswith("netprobe cannot run")
         assert await agent.told_to_end() == 0
     assert "s3cret" not in agent.text
+
+
+@pytest.mark.parametrize("broken", ["agent.diagnostician.Diagnostician.close", "agent.scheduler.Scheduler.stop"])
+async def test_a_defect_at_the_end_keeps_no_pod(host: Namespace, tmp_path: Path, broken: str) -> None:
+    """It was told to end: what would stay is waited for until the pod's grace period is over."""
+    module, kind, method = broken.rsplit(".", 2)
+    (tmp_path / "sitecustomize.py").write_text(
+        f"from {module} import {kind}\n"
+        "def broken(*_, **__):\n"
+        "    raise ZeroDivisionError('s3cret')\n"
+        f"{kind}.{method} = broken\n"
+    )
+    async with sidecar(host, *OPEN, env={"PYTHONPATH": f"{tmp_path}:{environment()['PYTHONPATH']}"}) as agent:
+        await agent.event("agent_started")
+        assert await agent.told_to_end() == 0
+    assert agent.of("agent_end_raised")
+    assert not agent.of("agent_unable_to_run")
 
 
 async def test_not_even_a_server_is_needed_to_stay(host: Namespace, tmp_path: Path) -> None:

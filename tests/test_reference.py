@@ -34,7 +34,7 @@ def test_defaults_are_written_as_a_file_would_have_them() -> None:
     keys = every_key()
 
     assert default_of(keys["defaults", "interval"]) == "15s"
-    assert default_of(keys["server", "listen"]) == "0.0.0.0:9733"
+    assert default_of(keys["server", "listen"]) == "'[::]:9733'"
     assert default_of(keys["target", "name"]) == "required"
     assert default_of(keys["target", "negative"]) == "false"
     assert default_of(keys["target", "scope"]) == "none"

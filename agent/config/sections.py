@@ -9,6 +9,7 @@ from typing import Any
 
 from agent.config.push import PushgatewayOptions, RemoteWriteOptions
 from agent.keys import BOOLEAN, NON_EMPTY, HostPort, Kind, choice, duration, host_port, integer, key, list_of
+from agent.listening import EVERYWHERE
 from agent.model import Role, Target
 
 DEFAULT_PORT = 9733
@@ -21,8 +22,8 @@ class ServerOptions:
 
     listen: HostPort = key(
         LISTEN,
-        default=HostPort("0.0.0.0", DEFAULT_PORT),  # noqa: S104 - Prometheus and the kubelet come from outside the pod
-        doc="Address and port to listen on; `[::]` takes IPv6 and, as Linux comes, IPv4 too. Port 0 takes a free one.",
+        default=HostPort(EVERYWHERE, DEFAULT_PORT),  # Prometheus and the kubelet come from outside the pod
+        doc="Address and port to listen on; `[::]` is every address, IPv6 and IPv4. Port 0 takes a free one.",
     )
 
 
