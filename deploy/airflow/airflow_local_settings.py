@@ -68,6 +68,7 @@ def _spec_with_sidecar(pod: Any) -> Any:
     if snippet is None:
         return None
 
+    _expect_linux_and_its_own_network(spec)
     (sidecar,) = _models([snippet["container"]], "V1Container")
     own_volumes = _models(snippet["volumes"], "V1Volume")
     volumes = list(spec.volumes or [])
@@ -94,6 +95,17 @@ def _spec_with_sidecar(pod: Any) -> Any:
         raise ValueError(f"expected mode native or legacy, got {snippet['mode']!r}")
     result.volumes = [*volumes, *own_volumes]
     return result
+
+
+def _expect_linux_and_its_own_network(spec: Any) -> None:
+    """Raise ValueError for a pod that the sidecar would keep from starting."""
+    # Kubernetes makes its port one of the node's, and starts no second pod with it there.
+    if spec.host_network:
+        raise ValueError("expected a pod with a network of its own, got hostNetwork")
+    named = [getattr(getattr(spec, "os", None), "name", None), (spec.node_selector or {}).get("kubernetes.io/os")]
+    for name in named:
+        if name not in (None, "linux"):
+            raise ValueError(f"expected a pod for linux, got one for {name}")
 
 
 def _snippet(path: Path) -> Any:

@@ -58,6 +58,21 @@ TEMPLATES: Mapping[str, dict[str, Any]] = {
         "volumes": [{"name": "netprobe-config", "emptyDir": {}}],
         "restartPolicy": "Never",
     },
+    "of the node": {
+        "containers": [{"name": "base", "image": "apache/airflow"}],
+        "hostNetwork": True,
+        "restartPolicy": "Never",
+    },
+    "windows": {
+        "containers": [{"name": "base", "image": "job"}],
+        "os": {"name": "windows"},
+        "restartPolicy": "Never",
+    },
+    "windows nodes": {
+        "containers": [{"name": "base", "image": "job"}],
+        "nodeSelector": {"kubernetes.io/os": "windows"},
+        "restartPolicy": "Never",
+    },
 }
 
 SNIPPETS: Mapping[str, Options] = {
@@ -104,7 +119,11 @@ CALLS = {**EXECUTOR, **OPERATOR}
 
 GOOD = list(itertools.product(("minimal", "git-sync"), SNIPPETS, CALLS))
 BAD = [("minimal", name, call) for name in (*BROKEN, "a directory", "a pipe") for call in ("executor", "operator")]
-CLASHES = [("taken", "native", "executor"), ("apart", "legacy", "executor")]
+CLASHES = [
+    ("taken", "native", "executor"),
+    ("apart", "legacy", "executor"),
+    *itertools.product(("of the node", "windows", "windows nodes"), ("native", "legacy"), ("executor", "operator")),
+]
 OFF = [("minimal", "missing", call) for call in CALLS]
 CASES = [*GOOD, *BAD, *CLASHES, *OFF]
 

@@ -374,6 +374,18 @@ REFUSALS = {
         "kind: Pod\nspec:\n  containers:\n    - name: side\n    - name: base\n",
         [":4:5: expected base to be the first container, as Airflow does, got side, base"],
     ),
+    "of the node": (
+        "kind: Pod\nspec:\n  hostNetwork: true\n  containers: [{name: base}]\n",
+        [":3:16: expected a Pod with a network of its own, got hostNetwork: port 9733 is the node's"],
+    ),
+    "windows": (
+        "kind: Pod\nspec:\n  containers: [{name: base}]\n  os: {name: windows}\n",
+        [":4:7: expected a Pod for linux, got one for windows"],
+    ),
+    "windows nodes": (
+        "kind: Pod\nspec: {containers: [{name: base}], nodeSelector: {kubernetes.io/os: windows}}\n",
+        [":2:50: expected a Pod for linux, got one for windows"],
+    ),
     "no worker": (
         "kind: Deployment\nspec: {template: {spec: {containers: [{name: web}]}}}\n",
         [f":2:38: expected a container called worker or airflow-worker or base in the Deployment, got web {HINT}"],

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.airflow.inject.document import Document, Node, Source
-from agent.airflow.inject.sidecar import CONTAINER, NOTE_VARIABLE, VOLUME, Mode, Options, shareable
+from agent.airflow.inject.sidecar import CONTAINER, NOTE_VARIABLE, PORT, VOLUME, Mode, Options, shareable
 from agent.airflow.inject.splice import Note, Path
 from agent.config.problem import Problem
 
@@ -158,11 +158,20 @@ class Search:
         if name is None and place.ends_with_task and found is not containers[0]:
             # Airflow merges what it runs into the first container and calls it base: there would be two of that name.
             return self.source.problem(node, f"expected base to be the first container, as Airflow does, got {listed}")
+        if place.data.get("hostNetwork"):
+            # Kubernetes makes its port one of the node's, and starts no second pod with it there.
+            node = place.home.get("hostNetwork") or place.home
+            message = f"expected a {place.kind} with a network of its own, got hostNetwork: port {PORT} is the node's"
+            return self.source.problem(node, message)
         shared = place.data.get(SHARING, True)
         if options.watches_processes and place.ends_with_task and shared is not True:
             message = f"expected {SHARING} to be true or left out, got {json.dumps(shared)}"
             node = place.home.get(SHARING) or place.home
             return self.source.problem(node, f"{message} (--no-share-process-namespace does without)")
+        for key, system in _systems(place.data):
+            if system != "linux":
+                node = place.home.get(key) or place.home
+                return self.source.problem(node, f"expected a {place.kind} for linux, got one for {system}")
         return None
 
     def _endless(self, place: Place, options: Options, name: str | None) -> Problem | None:
@@ -238,6 +247,14 @@ class Search:
 
     def _add(self, node: Node | int, message: str) -> None:
         self.problems.append(self.source.problem(node, message))
+
+
+def _systems(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The operating systems that a pod says it is for, and where."""
+    for key, inner in (("os", "name"), ("nodeSelector", "kubernetes.io/os")):
+        said = spec.get(key)
+        if isinstance(said, dict) and isinstance(said.get(inner), str):
+            yield key, said[inner]
 
 
 def base_of(place: Place, name: str | None) -> Mapping[str, Any] | None:
