@@ -34,6 +34,9 @@ def airflow3(names: list[str]) -> dict[str, dict[str, Any]]:
     from airflow.dag_processing.bundles.manager import DagBundlesManager  # type: ignore[import-not-found]
     from airflow.dag_processing.dagbag import BundleDagBag, sync_bag_to_db  # type: ignore[import-not-found]
     from airflow.executors import workloads  # type: ignore[import-not-found]
+    from airflow.providers.cncf.kubernetes.pod_generator import (  # type: ignore[import-not-found]
+        workload_to_command_args,
+    )
     from airflow.serialization.serialized_objects import DagSerialization  # type: ignore[import-not-found]
     from airflow.utils.types import DagRunTriggeredByType
 
@@ -71,10 +74,9 @@ def airflow3(names: list[str]) -> dict[str, dict[str, Any]]:
             instance.state = TaskInstanceState.QUEUED
             session.flush()
             workload = workloads.ExecuteTask.make(instance, generator=generator)
-            module = "airflow.sdk.execution_time.execute_workload"
             made.setdefault(name, {})[dag_id] = {
                 "task": instance.task_id,
-                "args": ["python", "-m", module, "--json-string", workload.model_dump_json()],
+                "args": workload_to_command_args(workload),
             }
     session.commit()
     return made
