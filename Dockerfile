@@ -8,7 +8,7 @@ WORKDIR /build
 # Through a virtual environment netprobe finds the base's interpreter, wherever the base keeps it.
 COPY requirements.lock .
 RUN python3 -m venv --without-pip /opt/netprobe \
-    && rm -r /opt/netprobe/bin/[Aa]ctivate* /opt/netprobe/include \
+    && rm -rf /opt/netprobe/bin/[Aa]ctivate* /opt/netprobe/include \
     && python3 -m pip --python /opt/netprobe/bin/python3 install --no-cache-dir --no-compile \
         --only-binary :all: --require-hashes --requirement requirements.lock
 COPY LICENSE /opt/netprobe/
@@ -18,7 +18,8 @@ COPY agent agent
 RUN install -m 755 netprobe /opt/netprobe/bin/ \
     && mv agent /opt/netprobe/lib/python3*/site-packages/ \
     && /opt/netprobe/bin/python3 -m compileall -q --invalidation-mode unchecked-hash /opt/netprobe/lib \
-    && /opt/netprobe/bin/python3 -I precompile.py /compiled
+    && /opt/netprobe/bin/python3 -I precompile.py /compiled \
+    && chmod -R a+rX /opt/netprobe /compiled
 
 FROM ${BASE}
 ARG REVISION=

@@ -44,26 +44,25 @@ def base_image() -> str:
 @cache
 def netprobe_image() -> str:
     """The name of netprobe's image, built anew where what it is made of has changed."""
-    base = base_image()
-    with _alone(), tempfile.TemporaryDirectory() as directory:
-        options = [f"--volume={volume}:ro" for volume in _index_configuration(Path(directory))]
-        podman(
-            *(
-                "build",
-                "--network=host",
-                "--pull=never",
-                f"--build-arg=BASE={base}",
-                "--build-arg=REVISION=of-the-test",
-            ),
-            *options,
-            f"--tag={IMAGE}",
-            REPOSITORY,
-            seconds=BUILD_SECONDS,
-        )
+    build(REPOSITORY, IMAGE)
+    with _alone():
         # What earlier builds left behind. The last ones' spare the next one work.
         podman("image", "prune", "--force", "--filter=until=24h")
         sweep()
     return IMAGE
+
+
+def build(checkout: Path, tag: str) -> None:
+    """Build the image of a checkout."""
+    base = base_image()
+    with _alone(), tempfile.TemporaryDirectory() as directory:
+        podman(
+            *("build", "--network=host", "--pull=never"),
+            *(f"--volume={volume}:ro" for volume in _index_configuration(Path(directory))),
+            *(f"--build-arg=BASE={base}", "--build-arg=REVISION=of-the-test", f"--tag={tag}"),
+            checkout,
+            seconds=BUILD_SECONDS,
+        )
 
 
 def bytes_of(image: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from packaging.utils import canonicalize_name
 import agent
 from agent.airflow.inject.sidecar import LIMITS
 from tests.image.containers import HARDENED, REPOSITORY, Container, Limits, attempt, podman
-from tests.image.images import BASE, bytes_of, netprobe_image
+from tests.image.images import BASE, build, bytes_of, netprobe_image
 from tests.lab.http_client import Answer, request
 from tests.lab.netns import Namespace, namespace
 from tests.lab.world.hosts import until
@@ -178,6 +179,25 @@ def test_nothing_is_compiled_at_run_time(image: str) -> None:
     # Otherwise this would have shown nothing.
     assert "No module named 'agent'" in bare.stderr
     assert json.loads(run_python(BASE, script.replace(", agent.app, agent.cli", ", asyncio"), "python3")) != []
+
+
+def test_whoever_built_it_anybody_can_run_it(image: str, tmp_path: Path) -> None:
+    """From a checkout whose files its owner alone may read (umask 077), too."""
+    checkout, tag = tmp_path / "checkout", f"{image}-of-a-private-checkout"
+    checkout.mkdir()
+    for name in ("Dockerfile", ".dockerignore", "requirements.lock", "LICENSE"):
+        shutil.copy2(REPOSITORY / name, checkout)
+    for name in ("agent", "image"):
+        shutil.copytree(REPOSITORY / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for path in (checkout / name, *(checkout / name).rglob("*")):
+            path.chmod(0o700 if path.is_dir() else 0o600)
+    build(checkout, tag)
+    try:
+        printed = podman("run", "--rm", "--network=none", f"--user={ANY_USER_ID}", *HARDENED, tag, "--version")
+    finally:
+        podman("image", "rm", tag)
+
+    assert printed == f"netprobe {agent.__version__}"
 
 
 def test_it_is_small(image: str) -> None:
