@@ -328,7 +328,7 @@ async def test_a_log_obeys_nobody(worker: Worker) -> None:
     evil = verdict(
         summary="\x1b[2J\x1b]0;owned\x07 first\nERROR - second\r::endgroup::",
         targets=("a\nb\u202e", "::group::x"),
-        evidence=("\x9b1m\ud800", "##[group]hidden"),
+        evidence=("\x9b1m\ud800", "##[group]hidden", "::gr::group::oup::hidden"),
         advice="one\n  two\x00\n\x0bthree",
     )
     async with serving(page([evil])) as server:
@@ -342,8 +342,9 @@ async def test_a_log_obeys_nobody(worker: Worker) -> None:
         "targets",
         "evidence",
         "",
+        "",
         "next",
-        *[""] * (len(lines) - 7),
+        *[""] * (len(lines) - 8),
         "runbook",
     ]
 

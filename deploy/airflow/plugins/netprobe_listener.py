@@ -263,7 +263,8 @@ def _part(heading: str, texts: list[str]) -> Iterator[str]:
 def _clean(text: str) -> str:
     """Text on one line, of bounded length. Servers have a hand in it: nothing that a terminal or a page would obey."""
     text = "".join(c if c.isprintable() else " " for c in text[:LINE_CHARACTERS])
-    return re.sub(r"::(end)?group::|##\[(end)?group\]", "", text)
+    # A space in its place: what stands around one must not become another.
+    return re.sub(r"::(end)?group::|##\[(end)?group\]", " ", text)
 
 
 def _joined(lines: list[str], room: int) -> str:
