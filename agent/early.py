@@ -36,8 +36,9 @@ def undecided(config: Path | None) -> bool:
     if config is None:
         return False
     try:
-        files = [file for file in config.iterdir() if file.is_file()] if config.is_dir() else [config]
-        for file in files:
+        for file in config.iterdir() if config.is_dir() else [config]:
+            if not file.is_file():
+                continue  # to open a pipe might never end
             with file.open("rb") as stream:
                 text = stream.read(SIZE_LIMIT_BYTES + 1)
             if len(text) > SIZE_LIMIT_BYTES or any(word in text for word in _TELLING):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -117,3 +118,6 @@ def test_what_configures_nothing(tmp_path: Path) -> None:
     assert not undecided(None)
     assert not undecided(tmp_path)
     assert not undecided(tmp_path / "missing.yaml")
+    os.mkfifo(tmp_path / "pipe.yaml")
+    assert not undecided(tmp_path)
+    assert not undecided(tmp_path / "pipe.yaml")
