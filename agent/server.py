@@ -13,6 +13,7 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -265,6 +266,9 @@ class Server:
     async def _quit(self, request: web.Request) -> tuple[int, Document]:
         if (stranger := _stranger(request)) is not None:
             return 403, _text(stranger)
+        # Who keeps the body back means the moment at which the connection is gone, and the process behind it.
+        with suppress(ConnectionError, web.HTTPRequestEntityTooLarge):
+            await request.read()
         self._pages.leave()
         return 200, _text("ok\n")
 

@@ -19,6 +19,7 @@ from agent.diagnosis import Diagnosis
 from agent.diagnosis.document import document
 from agent.keys import HostPort
 from agent.server import CHUNK_TARGETS, CONNECTION_LIMIT, CannotListen, Pages, Server
+from tests.lab.command import PATIENCE_SECONDS
 from tests.lab.http_client import exchange, parse, request
 
 
@@ -598,6 +599,21 @@ async def test_what_cannot_be_taken_is_refused_with_a_sentence() -> None:
     assert (wrong.status, wrong.text) == (400, "expected sense, got nonsense\n")
     assert (large.status, large.text) == (413, "expected at most 4096 bytes, got more\n")
     assert limit.status == 204
+
+
+async def test_a_request_to_end_that_is_kept_back_counts_once_who_sent_it_has_gone() -> None:
+    """The kernel closes the connection of a process that is killed, and no other word comes from it."""
+    content = Content()
+    async with serving(content) as server:
+        parts = urlsplit(server.url)
+        _, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        writer.write(b"POST /quitquitquit HTTP/1.0\r\nHost: x\r\nContent-Length: 1\r\n\r\n")
+        await writer.drain()
+        assert (await request(server.url + "/healthz")).status == 200
+        assert not content.left.is_set()
+        writer.close()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await content.left.wait()
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,6 +107,11 @@ class Worker:
         answer = await self.ask("run", url, environ, dag=dag)
         return Ended(answer["state"], tuple((level, text) for level, text in answer["records"]))
 
+    def kill(self) -> None:
+        """As the kernel does where memory is short."""
+        self._process.kill()
+        self._process.wait()
+
     def close(self) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -469,6 +474,26 @@ async def test_netprobe_is_told_to_end_where_that_is_asked_for(dag: str, worker:
         server.requests.clear()
         await worker.run(dag, server.url(""), NETPROBE_QUIT_WITH_TASK="false", **KUBERNETES)
         assert "POST /quitquitquit" not in asked(server)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_netprobe_ends_with_a_task_that_is_killed(version: str, tmp_path: Path) -> None:
+    """Of one that is out of memory, or deferred, no hook tells. Its pod would go on for good."""
+    async with echoing() as server, agent(tmp_path, server.address) as started:
+        worker = Worker(version, tmp_path)
+        running_task = asyncio.create_task(worker.run("works_on", started.url, NETPROBE_QUIT_WITH_TASK="true"))
+
+        async def under_way() -> bool:
+            return bool((await diagnosis(started))["tasks"])
+
+        try:
+            await eventually(under_way, "a task")
+        finally:
+            worker.kill()
+        assert await started.ended() == 0
+        with pytest.raises(json.JSONDecodeError):
+            await running_task
+        worker.close()
 
 
 async def test_the_environments_proxy_is_not_asked(worker: Worker) -> None:

@@ -53,11 +53,20 @@ _log = logging.getLogger("airflow.task.netprobe")
 class NetprobeListener:
     """What Airflow calls. No hook takes more arguments than every version has (`session` and `error` come and go)."""
 
+    def __init__(self) -> None:
+        self._held: socket.socket | None = None
+        """A connection that lasts as long as the task's process: no hook tells of a task that is killed or deferred."""
+
     @hookimpl
     def on_task_instance_running(self, previous_state: Any, task_instance: Any) -> None:  # noqa: ARG002
         try:
-            if not _pod_says_which_task() and _runs_here(task_instance):
-                _tell_task("running", task_instance, time.monotonic() + TELLING_SECONDS)
+            if _runs_here(task_instance):
+                deadline = time.monotonic() + TELLING_SECONDS
+                if _quits_with_task():
+                    self._release()
+                    self._held = _hold(deadline)
+                if not _pod_says_which_task():
+                    _tell_task("running", task_instance, deadline)
         except Exception as error:
             # Airflow 2.7 has an ordinary exception for the SIGTERM that ends a task: it is not ours to swallow.
             if type(error).__module__.startswith("airflow."):
@@ -67,10 +76,12 @@ class NetprobeListener:
     @hookimpl
     def on_task_instance_success(self, previous_state: Any, task_instance: Any) -> None:  # noqa: ARG002
         _ended(task_instance)
+        self._release()
 
     @hookimpl
     def on_task_instance_skipped(self, previous_state: Any, task_instance: Any) -> None:  # noqa: ARG002
         _ended(task_instance)
+        self._release()
 
     @hookimpl
     def on_task_instance_failed(self, previous_state: Any, task_instance: Any) -> None:  # noqa: ARG002
@@ -90,6 +101,13 @@ class NetprobeListener:
         # included, would keep it from doing so, and leave the task running until somebody calls it a zombie.
         except BaseException as error:  # noqa: BLE001
             _hush("netprobe's verdict is not known: %s", error)
+        self._release()
+
+    def _release(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            with suppress(OSError):
+                held.close()
 
 
 class NetprobePlugin(AirflowPlugin):
@@ -165,8 +183,12 @@ def _ended(task_instance: Any) -> None:
 def _tell_end(task_instance: Any, deadline: float) -> None:
     if not _pod_says_which_task():
         _tell_task("ended", task_instance, deadline)
-    if os.environ.get("NETPROBE_QUIT_WITH_TASK", "").strip().lower() in ("true", "1", "yes"):
+    if _quits_with_task():
         _request("POST", "/quitquitquit", b"", deadline)
+
+
+def _quits_with_task() -> bool:
+    return os.environ.get("NETPROBE_QUIT_WITH_TASK", "").strip().lower() in ("true", "1", "yes")
 
 
 def _tell_task(state: str, task_instance: Any, deadline: float) -> None:
@@ -347,6 +369,26 @@ def _request(method: str, path: str, body: bytes, deadline: float) -> bytes | No
     if not re.match(rb"HTTP/1\.[01] 2\d\d\b", line):
         raise ValueError(f"expected HTTP status 200 of {path}, got {line[:60]!r}")
     return answer
+
+
+def _hold(deadline: float) -> socket.socket | None:
+    """A request to end whose body is kept back: netprobe obeys once the connection is gone. None where nobody listens.
+
+    The kernel closes it with the last process that has it, however that ends.
+    """
+    family, address, host = _place(os.environ.get("NETPROBE_URL") or URL)
+    connection = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(_left(deadline))
+        connection.connect(address)
+        connection.sendall(f"POST /quitquitquit HTTP/1.0\r\nHost: {host}\r\nContent-Length: 1\r\n\r\n".encode())
+    except ConnectionRefusedError:
+        connection.close()
+        return None
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _complete(received: bytearray) -> bool:

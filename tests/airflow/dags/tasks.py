@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from datetime import UTC, datetime
 
 try:
@@ -27,11 +28,15 @@ def skips() -> None:
     raise AirflowSkipException
 
 
+def works_on() -> None:
+    time.sleep(600)
+
+
 def succeeds() -> str:
     return "done"
 
 
-for function in (fails, exits, skips, succeeds):
+for function in (fails, exits, skips, works_on, succeeds):
 
     @dag(dag_id=function.__name__, schedule=None, start_date=BEGINNING, catchup=False)  # type: ignore[untyped-decorator]
     def make() -> None:
