@@ -285,6 +285,22 @@ def test_values_of_the_chart_get_it_where_their_version_looks(
     assert inject("--format", "chart-values", "--remove", data=done.stdout).stdout == data
 
 
+def test_values_of_the_chart_lose_no_list() -> None:
+    """The chart takes the lists of `workers.kubernetes` or else those of `workers`: none hides another."""
+    data = b"workers:\n  extraVolumes: [{name: mine, emptyDir: {}}]\n  extraContainers: [{name: other}]\n"
+    done = inject("--format", "chart-values", data=data)
+
+    assert (done.returncode, done.stdout) == (USAGE, b"")
+    (line,) = done.stderr.decode().splitlines()
+    assert "expected workers.kubernetes.extraVolumes to hold what workers.extraVolumes holds, got nothing there" in line
+    assert line.startswith("<stdin>:2:18: ")
+    old = inject("--format", "chart-values", "--chart-version", "1.20", data=data)
+    volumes = loaded(old.stdout)[0]["workers"]["extraVolumes"]
+    assert [volume["name"] for volume in volumes] == ["mine", "netprobe-config"]
+    moved = data + b"  kubernetes:\n    extraVolumes: [{name: mine, emptyDir: {}}]\n"
+    assert inject("--format", "chart-values", data=moved).returncode == FINE
+
+
 def test_values_of_the_chart_share_the_variables_they_give_to_workers() -> None:
     workers = b"workers: {env: [{name: A_2, value: y}], celery: {env: [{name: A_3, value: z}]}}\n"
     data = b"env: [{name: A_1, value: x}]\n" + workers
@@ -372,7 +388,7 @@ REFUSALS = {
     ),
     "base second": (
         "kind: Pod\nspec:\n  containers:\n    - name: side\n    - name: base\n",
-        [":4:5: expected base to be the first container, as Airflow does, got side, base"],
+        [":4:5: expected base to be the first container, as Airflow wants it, got side, base"],
     ),
     "of the node": (
         "kind: Pod\nspec:\n  hostNetwork: true\n  containers: [{name: base}]\n",

@@ -129,6 +129,8 @@ class Search:
         fit: list[Place] = []
         others: list[Problem] = []
         for place in places:
+            if place.kind == CHART:
+                self.problems.extend(self._hidden(place, options))
             problem = (None if place.kind == CHART else self._misfit(place, options, name)) or self._endless(
                 place, options, name
             )
@@ -157,7 +159,9 @@ class Search:
             return self.source.problem(node, f"{message} (--container NAME names another)")
         if name is None and place.ends_with_task and found is not containers[0]:
             # Airflow merges what it runs into the first container and calls it base: there would be two of that name.
-            return self.source.problem(node, f"expected base to be the first container, as Airflow does, got {listed}")
+            return self.source.problem(
+                node, f"expected base to be the first container, as Airflow wants it, got {listed}"
+            )
         if place.data.get("hostNetwork"):
             # Kubernetes makes its port one of the node's, and starts no second pod with it there.
             node = place.home.get("hostNetwork") or place.home
@@ -217,6 +221,22 @@ class Search:
                 Place(document=document, home=document.root, data=data, at=(), kind=CHART, lists=lists, every=every)
             ]
         return []
+
+    def _hidden(self, place: Place, options: Options) -> Iterator[Problem]:
+        """Lists that the chart would take no longer, since it finds newer ones made for the sidecar (chart 1.21)."""
+        if place.lists is not CHART_LISTS:
+            return
+        containers = "init_containers" if options.mode is Mode.NATIVE else "containers"
+        for which in (containers, "volumes"):
+            new, old = getattr(CHART_LISTS, which), getattr(OLD_CHART_LISTS, which)
+            held = list(_items(place, old))
+            if held and not list(_items(place, new)):
+                names = ".".join(new), ".".join(old)
+                yield self.source.problem(
+                    held[0][0],
+                    f"expected {names[0]} to hold what {names[1]} holds, got nothing there: the chart takes one of "
+                    "them, and the sidecar goes into the first. Move it, or say --chart-version 1.20 to use the second",
+                )
 
     # --- what is there already ----------------------------------------------------------------------------------------
 
