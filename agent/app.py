@@ -314,6 +314,7 @@ class Agent:
             "tasks": [task.as_dict() for task in self._tasks.running],
             "place": self._place.as_dict(),
             "configuration_usable": not self._problems,
+            "targets": len(self._config.targets),
         }
 
     def _known_tasks(self) -> Iterator[Mapping[str, str]]:

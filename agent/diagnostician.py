@@ -24,8 +24,8 @@ from agent.starvation import Starvation
 
 DEBOUNCE_SECONDS = 0.1
 """From an outcome to the evaluation: what fails together is explained together."""
-CALM_SECONDS = 0.5
-"""The same, where a target goes on succeeding."""
+CALM_SECONDS = 2.0
+"""The same, where a target goes on succeeding: most evaluations are of this kind, and find nothing."""
 GATHERING_SECONDS = 0.05
 """The same after an answer: most come together."""
 SPACING_SECONDS = 0.25

@@ -99,6 +99,14 @@ def _words(paragraph: str, width: int) -> Iterator[str]:
 
 
 def _heading(document: Mapping[str, Any], width: int, wording: Wording) -> Iterator[Line]:
+    if not document.get("configuration_usable", True):
+        text = "The configuration cannot be used: none of its targets is probed, those found in the environment are. "
+        text += "The log says what is wrong with it (configuration_unusable)."
+        for line in _wrapped(text, width):
+            yield Line(line, Tone.BAD)
+    if document.get("targets") == 0:
+        yield Line("Nothing is probed: there is no target, neither configured nor found in the environment.")
+        return
     if document["since"] is None:
         yield Line("Nothing is known yet: no target has a result.")
         return

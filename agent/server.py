@@ -45,8 +45,8 @@ BODY_SECONDS = 2.0
 """How long the body of a POST may take: it comes over loopback."""
 LOOPBACK = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
 """Not all of 127.0.0.0/8: Istio hands on what comes from outside the pod from 127.0.0.6 (Istio 1.10 and later)."""
-FORWARDED = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Proto")
-"""Headers of a request that somebody handed on."""
+FORWARDED = ("Forwarded", "Origin", "Via", "X-Forwarded-For", "X-Forwarded-Proto")
+"""Headers of a request that somebody handed on, or that a page in somebody's browser makes through a port-forward."""
 
 
 class CannotListen(Exception):  # noqa: N818 - what happened, not what kind of thing it is

@@ -141,6 +141,16 @@ async def test_what_is_over_is_remembered(tmp_path: Path) -> None:
     assert done.code == 0
 
 
+async def test_where_nothing_is_probed_nobody_waits_for_it(tmp_path: Path) -> None:
+    """What the environment names was ruled out, and nothing is configured."""
+    async with running(tmp_path, "discover: {deny: ['*']}\n") as started:
+        done = await explained(started.url)
+    assert (done.code, done.stdout) == (
+        0,
+        "Nothing is probed: there is no target, neither configured nor found in the environment.\n",
+    )
+
+
 async def test_nothing_is_known_before_the_first_result(tmp_path: Path) -> None:
     """That is no failure."""
     async with silent() as server:

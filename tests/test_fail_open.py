@@ -103,7 +103,9 @@ async def test_nothing_of_a_bad_configuration_is_used(host: Namespace, tmp_path:
         page = json.loads((await agent.get("/diagnosis")).body)
         names = await target_names(agent)
         assert (await agent.get("/healthz")).status == 200
+        words = (await agent.get("/diagnosis?format=text")).text
         assert await agent.told_to_end() == 0
+    assert words.startswith("The configuration cannot be used: none of its targets is probed")
     assert [(problem["line"], problem["path"]) for problem in problems] == [
         (2, "log.colour"),
         (4, "targets[0].interval"),

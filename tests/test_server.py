@@ -579,7 +579,7 @@ async def test_nobody_else_may(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ACTIONS)
-@pytest.mark.parametrize("header", ["X-Forwarded-For", "x-forwarded-proto", "Via", "Forwarded"])
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "x-forwarded-proto", "Via", "Forwarded", "Origin"])
 async def test_a_proxy_in_the_pod_is_nobody_to_obey(path: str, header: str) -> None:
     """It speaks for somebody else."""
     content = Content()

@@ -71,12 +71,17 @@ def network_down(case: Case) -> Iterator[Verdict]:
         targets=names(found),
         summary=f"Nothing answers this pod, inside the cluster or outside: {_why_down(case)}.",
         evidence=tuple(evidence + all_seen(found, 3)),
-        advice="`kubectl get networkpolicy` in this namespace: a policy that denies all egress must allow DNS and "
-        "what the pod needs (deploy/examples/networkpolicy-dns.yaml). If there is none, look at the node's network: "
-        "`kubectl get pods -o wide --field-selector spec.nodeName=NODE`, and the logs of its CNI pod.",
+        advice=f"No policy takes a route away: {_LOOK_AT_NODE}"
+        if routeless
+        else "`kubectl get networkpolicy` in this namespace: a policy that denies all egress must allow DNS and what "
+        f"the pod needs (deploy/examples/networkpolicy-dns.yaml). If there is none, {_LOOK_AT_NODE}",
     )
 
 
+_LOOK_AT_NODE = (
+    "look at the node's network: `kubectl get pods -o wide --field-selector spec.nodeName=NODE`, and the logs of "
+    "its CNI pod."
+)
 _AS_SEEN = {
     Way.SILENT: "no answer",
     Way.REFUSED: "refused",
