@@ -73,6 +73,23 @@ def test_every_command_is_known() -> None:
     assert {words[1] for words in IN_PODS} == {"discover", "explain"}
 
 
+WORKER = """\
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: airflow-worker}
+spec:
+  serviceName: airflow-worker
+  selector: {matchLabels: {component: worker}}
+  template:
+    metadata: {labels: {component: worker}}
+    spec:
+      containers:
+        - name: worker
+          image: apache/airflow:3.3.2
+          args: [celery, worker]
+"""
+
+
 @pytest.fixture
 def desk(tmp_path: Path) -> Path:
     """Where they are typed: the files they name are there."""
@@ -80,6 +97,7 @@ def desk(tmp_path: Path) -> Path:
     values = injected((DEPLOY / "chart/values.yaml").read_text("utf-8"), "--remove", "--format", "chart-values")
     (tmp_path / "pod_template_file.yaml").write_text(plain, "utf-8")
     (tmp_path / "my-values.yaml").write_text(values, "utf-8")
+    (tmp_path / "worker.yaml").write_text(WORKER, "utf-8")
     (tmp_path / "netprobe.yaml").write_text("discover: [airflow, kubernetes]\n")
     (tmp_path / "remote-write-password").write_text("secret")
     (tmp_path / "sidecar.json").write_text("")
