@@ -101,10 +101,15 @@ class Agent:
         self._experimenter = _experimenter(config.diagnosis, self._probers)
         self._diagnosis_log = DiagnosisLog()
         self._diagnosis_history = DiagnosisHistory(self.status)
-        self._refresh = Refresh(
-            self.status,
-            lambda deserves: self._scheduler.hasten(deserves),  # noqa: PLW0108 - that is made below
+        self._scheduler = Scheduler(
+            targets,
+            self._probe,
+            self.metrics,
+            pod=pod or os.environ.get(POD_UID_VARIABLE) or socket.gethostname(),
+            concurrency=config.scheduler.concurrency,
+            eager_seconds=lambda target: EAGER_INTERVAL_SECONDS if self._gate.awaits(target) else None,
         )
+        self._refresh = Refresh(self.status, self._scheduler.hasten)
         self._diagnostician = Diagnostician(
             self.status,
             read_pod(targets, time.time()),
@@ -119,14 +124,6 @@ class Agent:
             self._refresh,
             self._diagnostician,
             self._gate,
-        )
-        self._scheduler = Scheduler(
-            targets,
-            self._probe,
-            self.metrics,
-            pod=pod or os.environ.get(POD_UID_VARIABLE) or socket.gethostname(),
-            concurrency=config.scheduler.concurrency,
-            eager_seconds=lambda target: EAGER_INTERVAL_SECONDS if self._gate.awaits(target) else None,
         )
         self._cut_off: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         exposition = Exposition(self.metrics.slices)

@@ -19,14 +19,14 @@ from agent.airflow.discovery.arguments import add_arguments as add_discover_argu
 from agent.airflow.inject.arguments import add_arguments as add_inject_arguments
 from agent.exit_codes import FINE, INTERRUPTED, NOT_STARTED, USAGE
 from agent.lean import lean_imports
-from agent.listening import EVERYWHERE
+from agent.listening import DEFAULT_PORT, EVERYWHERE
 
 if TYPE_CHECKING:
     from agent.config import Config, Problem
 
 CONFIG_VARIABLE = "NETPROBE_CONFIG"
 FAIL_OPEN, END_WITH_TASK = "--fail-open", "--end-with-task"
-AGENT_URL = "http://localhost:9733"
+AGENT_URL = f"http://localhost:{DEFAULT_PORT}"
 """The agent of this pod: containers of a pod share their loopback."""
 
 _URLS_HELP = """what to probe instead of the configured targets, such as dns:db, tcp://db:5432 or https://api.example.com/;
@@ -127,7 +127,9 @@ def _parser() -> argparse.ArgumentParser:
 
     about = "watch the agent at work on servers of its own, some of which break and heal"
     demo = command("demo", _demo, about, config=False)
-    demo.add_argument("--listen", type=_listen, metavar="HOST:PORT", help="listen here (default: 127.0.0.1:9733)")
+    demo.add_argument(
+        "--listen", type=_listen, metavar="HOST:PORT", help=f"listen here (default: 127.0.0.1:{DEFAULT_PORT})"
+    )
     demo.add_argument("--duration", type=_duration, metavar="60s", help="end after this time (default: at Ctrl-C)")
     return parser
 
@@ -179,12 +181,10 @@ def _load(arguments: argparse.Namespace) -> Config:
     """
     from agent.config import load  # noqa: PLC0415
 
+    arguments.config = _config_path(arguments)
     if arguments.config is None:
-        named = os.environ.get(CONFIG_VARIABLE)
-        if not named:
-            parser: argparse.ArgumentParser = arguments.parser
-            parser.error(f"expected --config PATH or {CONFIG_VARIABLE}, got neither")
-        arguments.config = Path(named)
+        parser: argparse.ArgumentParser = arguments.parser
+        parser.error(f"expected --config PATH or {CONFIG_VARIABLE}, got neither")
     return load(arguments.config, os.environ)
 
 
@@ -209,6 +209,7 @@ def _load_or_default(arguments: argparse.Namespace) -> tuple[Config, Sequence[Pr
 
 
 def _config_path(arguments: argparse.Namespace) -> Path | None:
+    """What --config says, or else the environment."""
     named = os.environ.get(CONFIG_VARIABLE)
     path: Path | None = arguments.config
     return path or (Path(named) if named else None)
@@ -293,7 +294,7 @@ def _answering_early(arguments: argparse.Namespace) -> AbstractContextManager[No
 def _where_to_listen(arguments: argparse.Namespace) -> tuple[str, int]:
     """What --listen says, or the default."""
     if arguments.listen is None:
-        return EVERYWHERE, 9733
+        return EVERYWHERE, DEFAULT_PORT
     return arguments.listen.host, arguments.listen.port
 
 
@@ -334,8 +335,7 @@ def _inject(arguments: argparse.Namespace) -> int:
 def _discover(arguments: argparse.Namespace) -> int:
     from agent.airflow.discovery.command import main as run  # noqa: PLC0415
 
-    named = arguments.config is not None or os.environ.get(CONFIG_VARIABLE)
-    return run(arguments, _load_in_pod(arguments) if named else None)
+    return run(arguments, _load_in_pod(arguments) if _config_path(arguments) is not None else None)
 
 
 @_with_problems

@@ -13,10 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from agent.listening import listening_on
+from agent.listening import BACKLOG, answer, listening_on
 
-BACKLOG = 16
-REQUEST_LIMIT_BYTES = 8192
 PATIENCE_SECONDS = 0.25
 """For one client, while the others wait."""
 SIZE_LIMIT_BYTES = 1 << 20
@@ -78,15 +76,4 @@ def _answer_all(listening: socket.socket, until: socket.socket) -> None:
         while all(key.fileobj is listening for key, _ in selector.select()):
             with suppress(OSError), listening.accept()[0] as connection:
                 connection.settimeout(PATIENCE_SECONDS)
-                _answer(connection)
-
-
-def _answer(connection: socket.socket) -> None:
-    request = connection.recv(REQUEST_LIMIT_BYTES)
-    fine = request.split(b" ", 2)[1:2] in ([b"/startupz"], [b"/healthz"])
-    status, body = ("200 OK", "ok\n") if fine else ("503 Service Unavailable", "starting\n")
-    head = (
-        f"HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n"
-        "Connection: close\r\nServer: netprobe\r\n\r\n"
-    )
-    connection.sendall((head + body).encode())
+                answer(connection, {b"/startupz": "ok\n", b"/healthz": "ok\n"}, "starting\n")

@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 from agent import __version__
 from agent.exit_codes import A_TARGET_FAILED, FINE, NOT_STARTED
 from agent.explanation import as_text
+from agent.listening import DEFAULT_PORT
 from agent.wording import Wording
 
-DEFAULT_PORT = 9733
 PATH = "/diagnosis"
 VERSION = 1
 """Of the JSON form that is understood."""

@@ -51,9 +51,13 @@ def verdict_lines(verdicts: Iterable[Mapping[str, Any]], *, width: int, wording:
         yield from _verdict(verdict, max(width, NARROWEST), wording)
 
 
+def title(verdict: Mapping[str, Any]) -> str:
+    """A verdict in one sentence."""
+    return f"{verdict['cause']} ({verdict['confidence']} confidence): {verdict['summary']}"
+
+
 def _verdict(verdict: Mapping[str, Any], width: int, wording: Wording) -> Iterator[Line]:
-    title = f"{verdict['cause']} ({verdict['confidence']} confidence): {verdict['summary']}"
-    for text in _wrapped(wording(title), width):
+    for text in _wrapped(wording(title(verdict)), width):
         yield Line(text, Tone.BAD)
     yield from _part("targets", [wording(", ".join(verdict["targets"]))], width)
     evidence = [wording(f"- {sentence}") for sentence in verdict.get("evidence", ())]

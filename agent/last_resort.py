@@ -9,14 +9,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import sys
 from contextlib import suppress
 
-from agent.listening import listening_on
+from agent.listening import BACKLOG, answer, listening_on
 
-BACKLOG = 16
-REQUEST_LIMIT_BYTES = 8192
 PATIENCE_SECONDS = 1.0
 """For one client, while the others wait."""
 
@@ -26,6 +23,7 @@ def serve(host: str, port: int, why: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))
     _tell("agent_unable_to_run", why)
+    body = f"netprobe cannot run, and keeps nobody waiting: {why}\n"
     try:
         listening = listening_on(host, port, backlog=BACKLOG)
     except OSError as error:
@@ -36,19 +34,7 @@ def serve(host: str, port: int, why: str) -> None:
         while True:
             with suppress(OSError), listening.accept()[0] as connection:
                 connection.settimeout(PATIENCE_SECONDS)
-                _answer(connection, why)
-
-
-def _answer(connection: socket.socket, why: str) -> None:
-    request = connection.recv(REQUEST_LIMIT_BYTES)
-    fine = request.split(b" ", 2)[1:2] == [b"/startupz"]
-    body = (f"netprobe cannot run, and keeps nobody waiting: {why}\n").encode("utf-8", "replace")
-    status = "200 OK" if fine else "503 Service Unavailable"
-    head = (
-        f"HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n"
-        "Connection: close\r\nServer: netprobe\r\n\r\n"
-    )
-    connection.sendall(head.encode() + body)
+                answer(connection, {b"/startupz": body}, body)
 
 
 def _tell(event: str, detail: str) -> None:

@@ -65,20 +65,20 @@ def spread(targets: Sequence[Target[Any]], pod: str) -> Mapping[str, Start]:
     do not begin with the same question.
     """
     gap = min(FIRST_RUNS_GAP_SECONDS, FIRST_RUNS_SECONDS / max(len(targets), 1))
-    turn = _fraction(pod, "first") * FIRST_RUNS_SECONDS
+    turn = fraction(pod, "first") * FIRST_RUNS_SECONDS
     first = {target.name: (turn + index * gap) % FIRST_RUNS_SECONDS for index, target in enumerate(targets)}
     starts: dict[str, Start] = {}
     by_interval = sorted(targets, key=lambda target: target.interval_seconds)
     for interval, group in itertools.groupby(by_interval, key=lambda target: target.interval_seconds):
-        members = sorted(group, key=lambda target: _fraction(pod, target.name))
-        turn = _fraction(pod, str(interval))
+        members = sorted(group, key=lambda target: fraction(pod, target.name))
+        turn = fraction(pod, str(interval))
         for rank, target in enumerate(members):
             phase = (turn + rank / len(members)) % 1.0 * interval
             starts[target.name] = Start(first[target.name], phase)
     return starts
 
 
-def _fraction(*parts: str) -> float:
+def fraction(*parts: str) -> float:
     """A number from 0 up to 1 that looks random and is the same for the same parts, in every process."""
     digest = hashlib.blake2b("\0".join(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64

@@ -90,6 +90,10 @@ class Pages:
     """Asks the agent to end in order."""
 
 
+Page = Callable[[web.Request], Awaitable[tuple[int, Document]]]
+"""What answers one path: a status and what is sent."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Plain:
     content_type: str
@@ -108,7 +112,7 @@ class Server:
         self._pages = pages
         self._turn = asyncio.Lock()
         self._coming: asyncio.Task[Document] | None = None
-        self._endpoints: Mapping[str, tuple[Callable[[web.Request], Awaitable[tuple[int, Document]]], str]] = {
+        self._endpoints: Mapping[str, tuple[Page, str]] = {
             "/metrics": (self._metrics, "metrics, for Prometheus"),
             "/targets": (self._targets, "every target: its configuration, last outcome and recent failures, as JSON"),
             "/diagnosis": (self._diagnosis, "why targets fail, as JSON; with ?format=text for people"),
@@ -116,7 +120,7 @@ class Server:
             "/readyz": (self._readyz, "200 once every target has a first result, or has had the time to get one"),
             "/startupz": (self._startupz, "200 once the targets that are gates have answered, or have had the time to"),
         }
-        self._actions: Mapping[str, tuple[Callable[[web.Request], Awaitable[tuple[int, Document]]], str]] = {
+        self._actions: Mapping[str, tuple[Page, str]] = {
             "/task": (self._task, "from this pod alone: which task begins or ends, as JSON"),
             "/refresh": (self._refresh, "from this pod alone: look now, as a task has failed, and answer when done"),
             "/quitquitquit": (self._quit, "from this pod alone: end, as at a SIGTERM"),
@@ -126,7 +130,7 @@ class Server:
         for path, (page, _) in self._endpoints.items():
             app.router.add_get(path, self._answer(page))
         for path, (action, _) in self._actions.items():
-            app.router.add_post(path, self._answer(action))
+            app.router.add_post(path, self._answer(_for_this_pod(action)))
         app.on_response_prepare.append(_add_headers)
         self._runner = web.AppRunner(
             app,
@@ -177,9 +181,7 @@ class Server:
             return _Refused()
         return server()
 
-    def _answer(
-        self, page: Callable[[web.Request], Awaitable[tuple[int, Document]]]
-    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    def _answer(self, page: Page) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def handler(request: web.Request) -> web.StreamResponse:
             status, document = await page(request)
             return await _send(request, status, document)
@@ -242,8 +244,6 @@ class Server:
         return (200, _text("ok\n")) if awaited is None else (503, _text(f"{awaited}\n"))
 
     async def _task(self, request: web.Request) -> tuple[int, Document]:
-        if (stranger := _stranger(request)) is not None:
-            return 403, _text(stranger)
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 body = await request.read()
@@ -257,15 +257,11 @@ class Server:
             return 400, _text(f"{error}\n")
         return 204, _Plain("text/plain; charset=utf-8", ())
 
-    async def _refresh(self, request: web.Request) -> tuple[int, Document]:
-        if (stranger := _stranger(request)) is not None:
-            return 403, _text(stranger)
+    async def _refresh(self, _: web.Request) -> tuple[int, Document]:
         await self._pages.refresh()
         return 204, _Plain("text/plain; charset=utf-8", ())
 
     async def _quit(self, request: web.Request) -> tuple[int, Document]:
-        if (stranger := _stranger(request)) is not None:
-            return 403, _text(stranger)
         # Who keeps the body back means the moment at which the connection is gone, and the process behind it.
         with suppress(ConnectionError, web.HTTPRequestEntityTooLarge):
             await request.read()
@@ -273,13 +269,17 @@ class Server:
         return 200, _text("ok\n")
 
 
-def _stranger(request: web.Request) -> str | None:
-    """Why a request does not come from this pod, as far as can be told; None where it does."""
-    transport = request.transport
-    ends = [transport.get_extra_info(end) if transport else None for end in ("peername", "sockname")]
-    if all(end and end[0] in LOOPBACK for end in ends) and not any(name in request.headers for name in FORWARDED):
-        return None
-    return "expected a request over this pod's own loopback, got one from elsewhere\n"
+def _for_this_pod(action: Page) -> Page:
+    """An action that obeys nobody else, as far as can be told."""
+
+    async def guarded(request: web.Request) -> tuple[int, Document]:
+        transport = request.transport
+        ends = [transport.get_extra_info(end) if transport else None for end in ("peername", "sockname")]
+        if all(end and end[0] in LOOPBACK for end in ends) and not any(name in request.headers for name in FORWARDED):
+            return await action(request)
+        return 403, _text("expected a request over this pod's own loopback, got one from elsewhere\n")
+
+    return guarded
 
 
 async def _send(request: web.Request, status: int, document: Document) -> web.StreamResponse:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from agent.explanation import verdict_lines
+from agent.explanation import title, verdict_lines
 from agent.wording import Wording, count
 
 TERMINATION_LOG = Path("/dev/termination-log")
@@ -27,11 +27,10 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     wording = Wording(ascii_only=False)
     verdicts = document["verdicts"]
     for verdict in verdicts:
-        yield wording(f"netprobe: {verdict['cause']} ({verdict['confidence']} confidence): {verdict['summary']}")
+        yield wording(f"netprobe: {title(verdict)}")
     ended = document.get("recent", ())
     for verdict in ended:
-        text = f"{verdict['cause']} ({verdict['confidence']} confidence): {verdict['summary']}"
-        yield wording(f"netprobe: until {verdict['ended_at']}: {text}")
+        yield wording(f"netprobe: until {verdict['ended_at']}: {title(verdict)}")
     waiting = document["waiting"]
     if not verdicts and document["since"] is None:
         yield "netprobe: nothing is known, as no target has a result."

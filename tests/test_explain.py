@@ -14,10 +14,11 @@ import pytest
 
 from agent import explain as explain_module
 from agent.cli import AGENT_URL
-from agent.config.sections import DEFAULT_PORT
+from agent.config import ServerOptions
 from agent.diagnosis.document import VERSION, document
 from agent.diagnosis.verdict import Cause, Confidence, Diagnosis, Verdict
 from agent.explain import ANSWER_LIMIT_BYTES, PATIENCE_SECONDS, Place, place_of
+from agent.listening import DEFAULT_PORT
 from tests.lab.agents import Running, eventually, running
 from tests.lab.certificates import Certificates
 from tests.lab.command import Finished, netprobe
@@ -321,8 +322,8 @@ def test_a_place_is_printed_as_it_is_written(url: str) -> None:
 
 
 def test_the_default_is_where_an_agent_listens_by_default() -> None:
-    assert place_of(AGENT_URL) == Place(tls=False, host="localhost", port=DEFAULT_PORT, path="")
-    assert (explain_module.DEFAULT_PORT, explain_module.VERSION) == (DEFAULT_PORT, VERSION)
+    assert place_of(AGENT_URL) == Place(tls=False, host="localhost", port=ServerOptions().listen.port, path="")
+    assert (ServerOptions().listen.port, VERSION) == (DEFAULT_PORT, explain_module.VERSION)
 
 
 # --- what it prints -------------------------------------------------------------------------------------------------

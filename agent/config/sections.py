@@ -9,10 +9,9 @@ from typing import Any
 
 from agent.config.push import PushgatewayOptions, RemoteWriteOptions
 from agent.keys import BOOLEAN, NON_EMPTY, HostPort, Kind, choice, duration, host_port, integer, key, list_of
-from agent.listening import EVERYWHERE
+from agent.listening import DEFAULT_PORT, EVERYWHERE
 from agent.model import Role, Target
 
-DEFAULT_PORT = 9733
 LISTEN: Kind[HostPort] = host_port(DEFAULT_PORT, lowest=0)
 
 

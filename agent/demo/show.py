@@ -20,11 +20,11 @@ from agent import logs
 from agent.app import Agent
 from agent.config import Config, load
 from agent.config.environment import expand
-from agent.config.sections import DEFAULT_PORT
 from agent.demo.faults import LASTS_SECONDS, QUIET_SECONDS, cycle
 from agent.demo.ports import LOOPBACK
 from agent.demo.world import World, world
 from agent.keys import HostPort
+from agent.listening import DEFAULT_PORT
 from agent.server import CannotListen
 
 _TEMPLATE = Path(__file__).with_name("demo.yaml")

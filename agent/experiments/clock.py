@@ -20,7 +20,7 @@ from agent.net.connect import connect
 from agent.net.http1 import Answer, request_bytes
 from agent.net.http_signs import server_time
 from agent.net.proxy import ProxyEnvironment, ProxyMode
-from agent.net.resolve import resolve
+from agent.net.resolve import resolve_endpoint
 from agent.net.tls import start_tls
 from agent.net.urls import host_of, port_of
 from agent.prober import ProbeFailure, Recorder
@@ -62,14 +62,7 @@ async def _ask(options: HttpOptions | TcpOptions, wall_clock: Callable[[], float
         tls = options.tls if options.url.scheme == "https" else None
     else:
         endpoint, tls = options.endpoint, options.tls
-    (address,) = await resolve(
-        endpoint.host,
-        endpoint.port,
-        recorder,
-        family=options.family,
-        addresses=Addresses.FIRST,
-        resolv_conf=options.resolv_conf,
-    )
+    (address,) = await resolve_endpoint(endpoint, options, recorder, addresses=Addresses.FIRST)
     async with await connect(address, recorder) as stream:
         if tls is not None:
             await start_tls(stream, _any_certificate(), tls.server_name or endpoint.host, recorder)

@@ -14,9 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from agent.keys import HostPort
 from agent.model import Addresses, Fact, Family, Phase, Reason
 from agent.net import ares
 from agent.net.address import Address
+from agent.net.addressing import Addressing
 from agent.net.dns_exchange import Finding
 from agent.net.dns_message import RecordType, Reply
 from agent.net.dns_walk import Walk, decisive
@@ -24,7 +26,7 @@ from agent.net.order import ordered
 from agent.net.resolvconf import ResolvConf
 from agent.prober import ProbeFailure, Recorder, listed
 
-__all__ = ["ADDRESS_LIMIT", "Address", "resolve"]
+__all__ = ["ADDRESS_LIMIT", "Address", "resolve", "resolve_endpoint"]
 
 ADDRESS_LIMIT = 16
 """How many addresses one run tries at most with `addresses: all`."""
@@ -71,6 +73,20 @@ async def resolve(
     recorder.facts[Fact.ADDRESSES] = listed(found)
     wanted = found[:1] if addresses is Addresses.FIRST else found[:ADDRESS_LIMIT]
     return tuple(Address(ip, port) for ip in wanted)
+
+
+async def resolve_endpoint(
+    endpoint: HostPort, options: Addressing, recorder: Recorder, *, addresses: Addresses
+) -> tuple[Address, ...]:
+    """Look the host of an endpoint up as a target's options say. Raises what `resolve` raises."""
+    return await resolve(
+        endpoint.host,
+        endpoint.port,
+        recorder,
+        family=options.family,
+        addresses=addresses,
+        resolv_conf=options.resolv_conf,
+    )
 
 
 def _number(host: str) -> str | None:

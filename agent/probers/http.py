@@ -19,7 +19,7 @@ from agent.net.content import ACCEPTED, Content
 from agent.net.http1 import Answer, Head, request_bytes
 from agent.net.http_signs import note_head, note_page, note_proxy
 from agent.net.proxy import ProxyEnvironment, ProxyMode, ProxyServer, demand_credentials, open_tunnel
-from agent.net.resolve import Address, resolve
+from agent.net.resolve import Address, resolve_endpoint
 from agent.net.tls import Contexts, confirm, start_tls
 from agent.net.urls import host_of, port_of, printable, read_url, trusted_with_credentials
 from agent.prober import ProbeFailure, Recorder, shorten
@@ -57,7 +57,7 @@ class HttpProber:
     async def probe(self, target: Target[HttpOptions], recorder: Recorder) -> None:
         options = target.options
         endpoint = self._way(options.url, options, recorder)[1]
-        addresses = await _resolve(endpoint, options, options.addresses, recorder)
+        addresses = await resolve_endpoint(endpoint, options, recorder, addresses=options.addresses)
 
         async def attempt(address: Address, notes: Recorder) -> None:
             await self._follow(target, {endpoint.host: address.ip}, notes)
@@ -81,7 +81,7 @@ class HttpProber:
         while True:
             proxy, endpoint = self._way(request.url, options, notes)
             if endpoint.host not in chosen:
-                (address,) = await _resolve(endpoint, options, Addresses.FIRST, notes)
+                (address,) = await resolve_endpoint(endpoint, options, notes, addresses=Addresses.FIRST)
                 chosen[endpoint.host] = address.ip
             async with await connect(Address(chosen[endpoint.host], endpoint.port), notes) as stream:
                 await self._secure(stream, request.url, proxy, options, notes)
@@ -142,19 +142,6 @@ class HttpProber:
             # A server that does not take our certificate closes, and the reset that meets our request there overtakes
             # the alert.
             await confirm(stream, notes)
-
-
-async def _resolve(
-    endpoint: HostPort, options: HttpOptions, addresses: Addresses, notes: Recorder
-) -> tuple[Address, ...]:
-    return await resolve(
-        endpoint.host,
-        endpoint.port,
-        notes,
-        family=options.family,
-        addresses=addresses,
-        resolv_conf=options.resolv_conf,
-    )
 
 
 def _join(url: URL, location: str) -> URL:

@@ -13,7 +13,7 @@ from agent.failures.postgres import error_of_server
 from agent.model import Fact, Phase, Reason, Target
 from agent.net.postgres_session import Farewells, Route, Session, asyncpg_errors, greet, log_in
 from agent.net.postgres_wire import startup_message
-from agent.net.resolve import Address, resolve
+from agent.net.resolve import Address, resolve_endpoint
 from agent.net.tls import Contexts
 from agent.prober import ProbeFailure, Recorder, excerpt, shorten
 from agent.probers.postgres_options import (
@@ -45,14 +45,7 @@ class PostgresProber:
 
     async def probe(self, target: Target[PostgresOptions], recorder: Recorder) -> None:
         options = target.options
-        addresses = await resolve(
-            options.dsn.endpoint.host,
-            options.dsn.endpoint.port,
-            recorder,
-            family=options.family,
-            addresses=options.addresses,
-            resolv_conf=options.resolv_conf,
-        )
+        addresses = await resolve_endpoint(options.dsn.endpoint, options, recorder, addresses=options.addresses)
 
         async def attempt(address: Address, notes: Recorder) -> None:
             with _noting_sqlstate(notes):

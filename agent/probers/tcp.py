@@ -10,7 +10,7 @@ from agent.keys import Check, HostPort, host_port, key, list_of, section, size, 
 from agent.model import Secret, Target, secrets_of
 from agent.net.addressing import Addressing
 from agent.net.connect import Stream, connect
-from agent.net.resolve import Address, resolve
+from agent.net.resolve import Address, resolve_endpoint
 from agent.net.tls import Contexts, TlsOptions, confirm, start_tls
 from agent.prober import Recorder
 from agent.probers.dialogue import STEPS_LIMIT, Dialogue, Step, exactly_one
@@ -79,14 +79,7 @@ class TcpProber:
 
     async def probe(self, target: Target[TcpOptions], recorder: Recorder) -> None:
         options = target.options
-        addresses = await resolve(
-            options.endpoint.host,
-            options.endpoint.port,
-            recorder,
-            family=options.family,
-            addresses=options.addresses,
-            resolv_conf=options.resolv_conf,
-        )
+        addresses = await resolve_endpoint(options.endpoint, options, recorder, addresses=options.addresses)
 
         async def attempt(address: Address, notes: Recorder) -> None:
             async with await connect(address, notes) as stream:

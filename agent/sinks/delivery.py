@@ -21,7 +21,7 @@ from agent.model import Addresses, Fact, Failure, Phase, Reason, Role, Scope, Ta
 from agent.net.connect import connect
 from agent.net.http1 import Answer, Head
 from agent.net.proxy import demand_credentials
-from agent.net.resolve import resolve
+from agent.net.resolve import resolve_endpoint
 from agent.prober import ProbeFailure, Recorder, excerpt
 from agent.probers.http import HttpProber, Request
 from agent.probers.http_options import HttpOptions
@@ -88,14 +88,7 @@ class _Sender(HttpProber):
         self.status = self.retry_after_seconds = None
         options = target.options
         proxy, endpoint = self._way(options.url, options, recorder)
-        (address,) = await resolve(
-            endpoint.host,
-            endpoint.port,
-            recorder,
-            family=options.family,
-            addresses=Addresses.FIRST,
-            resolv_conf=options.resolv_conf,
-        )
+        (address,) = await resolve_endpoint(endpoint, options, recorder, addresses=Addresses.FIRST)
         async with await connect(address, recorder) as stream:
             await self._secure(stream, options.url, proxy, options, recorder)
             wire = Request(options.url, options.method, with_body=True).wire(options, proxy, None)

@@ -8,7 +8,6 @@ receiver takes no sample that is older than one it has.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
 import time
 from collections import deque
@@ -17,6 +16,7 @@ import structlog
 
 from agent.config.push import PushOptions
 from agent.model import Phase, Reason
+from agent.scheduler import fraction
 from agent.sinks.delivery import Delivery, Receipt, Verdict
 from agent.sinks.metrics import Pushes
 from agent.sinks.parcel import Contents, Parcel
@@ -47,9 +47,8 @@ class PeriodicPusher:
         self._address = options.printable_address
         self._delivery = Delivery(options, name)
         self._pushes = pushes
-        digest = hashlib.blake2b(f"{pod}\0{name}".encode(), digest_size=8).digest()
         # Not at once: a pod that is over within half an interval pushes once, at its end.
-        self._first_seconds = self._interval * (0.5 + int.from_bytes(digest, "big") / 2**64)
+        self._first_seconds = self._interval * (0.5 + fraction(pod, name))
         self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._waiting: deque[Parcel] = deque()

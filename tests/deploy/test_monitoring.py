@@ -15,7 +15,7 @@ import pytest_asyncio
 import yaml
 
 from agent.airflow.identity import TASK_KEYS
-from agent.config.sections import DEFAULT_PORT
+from agent.listening import DEFAULT_PORT
 from tests.lab.agents import Running, eventually, running
 from tests.lab.misbehaving import refusing_port
 from tests.lab.prometheus import Prometheus, configured_prometheus

@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+from tests.lab.agents import events_of
 from tests.lab.world.hosts import until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -188,11 +189,7 @@ class Container:
 
     def events(self) -> list[dict[str, Any]]:
         """What it has logged as JSON."""
-        events = []
-        for line in self.log.splitlines():
-            with suppress(json.JSONDecodeError):
-                events.append(json.loads(line))
-        return events
+        return events_of(self.log)
 
     def execute(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command in it, as `kubectl exec` does."""

@@ -7,9 +7,11 @@ import json
 from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 
+from agent.airflow.inject.injecting import Refused
 from agent.airflow.inject.places import CHART_LISTS, OLD_CHART_LISTS, Lists
 from agent.airflow.inject.sidecar import Mode, Options, Position
 from tests.inject.files import expected, injected, loaded, removed, without_note
@@ -124,6 +126,13 @@ workers = st.none() | st.fixed_dictionaries({}, optional={**extras, "kubernetes"
 values = st.fixed_dictionaries({"executor": words}, optional={"workers": workers, "env": variables, "dags": st.none()})
 
 
+def hides_a_list(said: dict[str, Any]) -> bool:
+    """Whether a list for the sidecar alone would be the newer one that the chart takes instead of an older one."""
+    older = said.get("workers") or {}
+    newer = older.get("kubernetes") or {}
+    return any(older.get(key) and not newer.get(key) for key in extras)
+
+
 @settings(max_examples=30, deadline=None, phases=QUICK, report_multiple_bugs=False)
 @given(file=files(values, 1), old=st.booleans(), last=st.booleans())
 def test_any_values_of_the_chart(file: tuple[list[Any], bytes], *, old: bool, last: bool) -> None:
@@ -133,6 +142,10 @@ def test_any_values_of_the_chart(file: tuple[list[Any], bytes], *, old: bool, la
     lists: Lists = OLD_CHART_LISTS if old else CHART_LISTS
     options = Options(position=Position.LAST if last else Position.FIRST)
 
+    if not old and hides_a_list(said):
+        with pytest.raises(Refused, match="the chart takes one of them"):
+            injected(data, options, lists)
+        return
     once = injected(data, options, lists)
     (changed,) = loaded(once)
     wanted = copy.deepcopy(said)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,15 @@ async def eventually(holds: Callable[[], Awaitable[Any]], what: str) -> Any:
             raise AssertionError(f"expected {what} within {PATIENCE_SECONDS:g} s")
         await asyncio.sleep(0.02)
     return answer
+
+
+def events_of(log: str) -> list[dict[str, Any]]:
+    """The events in a log whose lines are JSON, and those of others between them."""
+    events = []
+    for line in log.splitlines():
+        with suppress(json.JSONDecodeError):
+            events.append(json.loads(line))
+    return events
 
 
 class Running:

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from agent.airflow.discovery.parts import STRAY_AT, Unreadable
-from agent.keys import valid_host
+from agent.keys import HostPort, valid_host
 from agent.model import Secret
 from agent.networks import ip_address
 
@@ -78,7 +78,7 @@ class Endpoint:
 
     def keys(self) -> dict[str, Any]:
         """The keys of a target that asks this endpoint, less its name, role and scope."""
-        where = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        where = str(HostPort(self.host, self.port))
         if self.ask is Ask.SRV:
             return {"type": "dns", "query": self.host, "record": "SRV"}
         if self.ask is Ask.NAME:

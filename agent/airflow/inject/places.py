@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.airflow.inject.document import Document, Node, Source
-from agent.airflow.inject.sidecar import CONTAINER, NOTE_VARIABLE, PORT, VOLUME, Mode, Options, shareable
+from agent.airflow.inject.sidecar import CONTAINER, NOTE_VARIABLE, VOLUME, Mode, Options, shareable
 from agent.airflow.inject.splice import Note, Path
 from agent.config.problem import Problem
+from agent.listening import DEFAULT_PORT
 
 BASE = "base"
 _LONG_LIVED_BASES = ("worker", "airflow-worker", BASE)
@@ -165,7 +166,9 @@ class Search:
         if place.data.get("hostNetwork"):
             # Kubernetes makes its port one of the node's, and starts no second pod with it there.
             node = place.home.get("hostNetwork") or place.home
-            message = f"expected a {place.kind} with a network of its own, got hostNetwork: port {PORT} is the node's"
+            message = (
+                f"expected a {place.kind} with a network of its own, got hostNetwork: port {DEFAULT_PORT} is the node's"
+            )
             return self.source.problem(node, message)
         shared = place.data.get(SHARING, True)
         if options.watches_processes and place.ends_with_task and shared is not True:

@@ -11,11 +11,11 @@ from typing import Any
 
 from agent import __version__
 from agent.airflow.identity import downward_variables
+from agent.listening import DEFAULT_PORT
 
 CONTAINER = "netprobe"
 VOLUME = "netprobe-config"
 CONFIG_DIRECTORY = "/etc/netprobe"
-PORT = 9733
 IMAGE = f"netprobe:{__version__}"
 REQUESTS: Mapping[str, str] = {"cpu": "10m", "memory": "64Mi"}
 LIMITS: Mapping[str, str] = {"cpu": "500m", "memory": "128Mi"}
@@ -90,7 +90,7 @@ def container(options: Options, *, ends_with_task: bool = True) -> dict[str, Any
             for name, path in downward_variables().items()
         ),
     ]
-    made["ports"] = [{"name": CONTAINER, "containerPort": PORT}]
+    made["ports"] = [{"name": CONTAINER, "containerPort": DEFAULT_PORT}]
     if native and options.startup_probe:
         # Never for an ordinary container: killed for failing it, it would take the pod, and the task, with it.
         made["startupProbe"] = {

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tests.lab import postgres
+from tests.lab.agents import events_of
 from tests.lab.command import environment
 from tests.lab.http_client import request
 from tests.lab.world.hosts import Host, Process
@@ -72,11 +72,7 @@ class Agent:
     @property
     def events(self) -> list[dict[str, Any]]:
         """What it has logged."""
-        events = []
-        for line in self.log.splitlines():
-            with suppress(json.JSONDecodeError):
-                events.append(json.loads(line))
-        return events
+        return events_of(self.log)
 
     def wait_until_started(self) -> None:
         """Wait until it serves."""
