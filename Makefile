@@ -82,6 +82,6 @@ lab: packages privileges setup ## break things in a world of network namespaces,
 
 .PHONY: clean
 clean: ## remove .venv and every cache
-	rm -rf $(VENV) .airflow build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .airflow .prometheus build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find agent tests -name __pycache__ -prune -exec rm -rf {} +
 	@[ ! -e .containers ] || .ci/as-root sh -c 'umount .containers/store-*/overlay 2>/dev/null; rm -rf .containers'
