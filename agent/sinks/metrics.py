@@ -72,9 +72,11 @@ class TargetSeries:
 
     __slots__ = (
         "_detail",
+        "cause",
         "certificate_expires_at",
         "dns_queries",
         "durations",
+        "explained",
         "failures",
         "http_status_code",
         "info",
@@ -100,6 +102,15 @@ class TargetSeries:
         self.http_status_code: int | None = None
         self.certificate_expires_at: float | None = None
         self.dns_queries: int | None = None
+        self.cause: Cause | None = None
+        """The last one there was."""
+        self.explained = False
+        """Whether it still holds."""
+
+    def diagnosed(self, cause: Cause | None) -> None:
+        """`cause` explains this target now; None where nothing does."""
+        self.cause = cause or self.cause
+        self.explained = cause is not None
 
     def count(self, outcome: Outcome) -> None:
         self.success = outcome.success
@@ -123,7 +134,7 @@ class TargetSeries:
 
     def visible_failures(self) -> Iterator[tuple[Phase, Reason, int]]:
         """The failures seen last, as many as the target's budget has room for, oldest first."""
-        gauges = (self.http_status_code, self.certificate_expires_at, self.dns_queries)
+        gauges = (self.http_status_code, self.certificate_expires_at, self.dns_queries, self.cause)
         # info, success, last success; two results; the histogram with sum and count; sum and count of each phase.
         taken = 3 + 2 + len(self.durations.counts) + 2 + 2 * len(self.phases)
         taken += sum(value is not None for value in gauges)
@@ -172,6 +183,11 @@ def _results(name: str, series: TargetSeries) -> Iterator[Sample]:
 def _failures(name: str, series: TargetSeries) -> Iterator[Sample]:
     for phase, reason, number in series.visible_failures():
         yield Sample(name, {**series.labels, "phase": phase.value, "reason": reason.value}, number)
+
+
+def _cause(name: str, series: TargetSeries) -> Iterator[Sample]:
+    if series.cause is not None:
+        yield Sample(name, {**series.labels, "cause": series.cause.value}, float(series.explained))
 
 
 def _phases(name: str, series: TargetSeries) -> Iterator[Sample]:
@@ -249,6 +265,14 @@ FAMILIES: Sequence[Family] = (
         type="gauge",
         help="DNS messages the last run had to send for its one question.",
         samples=_gauge(lambda series: series.dns_queries),
+    ),
+    Family(
+        name="netprobe_target_diagnosis",
+        type="gauge",
+        labels=("cause",),
+        help="Whether this cause explains why the target fails: 1 or 0. That of the last cause alone, and absent until "
+        "there was one.",
+        samples=_cause,
     ),
     Family(
         name="netprobe_target_info",
@@ -438,6 +462,9 @@ class Metrics(Collector):
 
     def diagnosed(self, diagnosis: Diagnosis) -> None:
         self.causes = frozenset(diagnosis.causes)
+        explained = {target: verdict.cause for verdict in diagnosis.verdicts for target in verdict.targets}
+        for name, series in self.series.items():
+            series.diagnosed(explained.get(name))
 
     def started(self, lag_seconds: float) -> None:
         self.schedule_lag.observe(lag_seconds)

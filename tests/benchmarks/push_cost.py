@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.push_cost [PODS]
 
-A pod has ten targets, each of which has succeeded and failed and been through four phases. The codecs are compared with
-what they could have been, cramjam and protobuf, each imported by a process of its own that has loaded the agent. The
-receiver's CPU is that of a real Prometheus over so many short pods.
+A pod has ten targets, each of which has succeeded and failed, been through four phases and been diagnosed. The codecs
+are compared with what they could have been, cramjam and protobuf, each imported by a process of its own that has loaded
+the agent. The receiver's CPU is that of a real Prometheus over so many short pods.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ import cramjam
 from yarl import URL
 
 from agent.config.push import RemoteWriteOptions
+from agent.diagnosis import Cause
 from agent.model import Phase, Reason
 from agent.sinks.remote_write import RemoteWrite
-from tests.lab.outcomes import outcome
+from tests.lab.outcomes import diagnosis, outcome
 from tests.lab.pushing import IDENTITY, Pod
 from tests.lab.receivers import remote_write_receiver
 
@@ -46,6 +47,7 @@ def filled(pod: Pod) -> Pod:
         for _ in range(3):
             pod.metrics.write(outcome(target, phases=PHASES))
         pod.metrics.write(outcome(target, (Phase.CONNECT, Reason.REFUSED)))
+    pod.metrics.diagnosed(diagnosis((Cause.NOTHING_LISTENING, *(target.name for target in pod.targets))))
     return pod
 
 
@@ -59,7 +61,7 @@ def imported(code: str) -> tuple[float, float]:
 
 
 async def composing(zeros: int) -> None:
-    pod = filled(Pod(targets=TARGETS))
+    pod = filled(Pod(remote_write="http://127.0.0.1", targets=TARGETS))
     seconds, packing = [], []
     for _ in range(ROUNDS):
         contents = RemoteWrite(

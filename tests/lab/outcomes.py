@@ -1,4 +1,4 @@
-"""Outcomes as a runner would make them, for what comes after the runner."""
+"""Outcomes and diagnoses as they are made of real runs, for what comes after."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from agent.diagnosis import Cause, Confidence, Diagnosis, Verdict
 from agent.model import Fact, Failure, Outcome, Phase, Reason, Target
 from tests.lab.targets import target as make_target
 
@@ -43,4 +44,14 @@ def outcome(
         phases=dict.fromkeys(phases, 0.001),
         facts=facts or {},
         failure=failure,
+    )
+
+
+def diagnosis(*verdicts: tuple[Cause, *tuple[str, ...]]) -> Diagnosis:
+    """One verdict for each cause, with the targets it explains."""
+    return Diagnosis(
+        tuple(
+            Verdict(cause=cause, confidence=Confidence.HIGH, targets=tuple(targets), summary="", evidence=(), advice="")
+            for cause, *targets in verdicts
+        )
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from itertools import product
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,12 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent.config import Detail
-from agent.diagnosis import Cause, Confidence, Diagnosis, Verdict
+from agent.diagnosis import Cause, Diagnosis
 from agent.model import REASONS, Fact, Phase, Reason, Target
 from agent.probers import PROBERS
 from agent.sinks.metrics import FAMILIES, SELF_FAMILIES, SERIES_LIMIT, Described, Metrics
 from agent.starvation import Starvation
-from tests.lab.outcomes import EXAMPLES, named, outcome
+from tests.lab.outcomes import EXAMPLES, diagnosis, named, outcome
 
 REFUSED = (Phase.CONNECT, Reason.REFUSED)
 
@@ -85,7 +85,7 @@ def of_target(metrics: Metrics, name: str) -> int:
 
 @pytest.mark.parametrize(("kind", "detail"), [*product(PROBERS, Detail)])
 async def test_no_target_exceeds_its_budget_whatever_happens_to_it(kind: str, detail: Detail) -> None:
-    """Successes, every failure there is, every phase and fact of the type: never more series than promised."""
+    """Successes, every failure and cause there is, every phase and fact of the type: never more than promised."""
     target = named("t", kind)
     metrics = await metrics_of(target, detail=detail)
     limit = SERIES_LIMIT[detail]
@@ -93,7 +93,8 @@ async def test_no_target_exceeds_its_budget_whatever_happens_to_it(kind: str, de
     metrics.write(outcome(target, phases=PHASES_OF[kind], facts=FACTS_OF[kind]))
     assert of_target(metrics, "t") <= limit
     pairs = [(phase, reason) for phase in PHASES_OF[kind] for reason in sorted(REASONS[phase])]
-    for pair in pairs:
+    for pair, cause in zip(pairs, cycle(Cause), strict=False):
+        metrics.diagnosed(diagnosis((cause, "t")))
         metrics.write(outcome(target, pair, phases=PHASES_OF[kind], facts=FACTS_OF[kind]))
         assert of_target(metrics, "t") <= limit
         # What just happened is always among them.
@@ -126,6 +127,7 @@ async def test_result_series_exist_at_zero_from_the_start() -> None:
         "netprobe_tls_certificate_expiry_timestamp_seconds",
         "netprobe_dns_queries_per_lookup",
         "netprobe_probe_failures_total",
+        "netprobe_target_diagnosis",
     ],
 )
 async def test_what_is_not_known_is_absent(name: str) -> None:
@@ -279,18 +281,12 @@ async def test_the_agent_tells_about_itself() -> None:
     assert value(metrics, "netprobe_cpu_throttled_seconds_total") is None
 
 
-def diagnosis(*causes: Cause) -> Diagnosis:
-    return Diagnosis(
-        tuple(
-            Verdict(cause=cause, confidence=Confidence.HIGH, targets=("t",), summary="", evidence=(), advice="")
-            for cause in causes
-        )
-    )
+DIAGNOSIS = "netprobe_diagnosis"
 
 
 def causes(metrics: Metrics) -> dict[str, float]:
     """Every series of the diagnosis."""
-    return {dict(labels)["cause"]: seen for (name, labels), seen in samples(metrics).items() if "diagnosis" in name}
+    return {dict(labels)["cause"]: seen for (name, labels), seen in samples(metrics).items() if name == DIAGNOSIS}
 
 
 async def test_every_cause_has_a_series_from_the_start_and_none_holds_before_anything_is_known() -> None:
@@ -308,10 +304,46 @@ async def test_every_cause_has_a_series_from_the_start_and_none_holds_before_any
 async def test_the_causes_that_hold_are_1_and_all_others_0(seen: tuple[Cause, ...], expected: set[Cause]) -> None:
     """`healthy` is one of them, so that either it or another is 1."""
     metrics = await metrics_of(named("t"))
-    metrics.diagnosed(diagnosis(Cause.UNKNOWN))
-    metrics.diagnosed(diagnosis(*seen))
+    metrics.diagnosed(diagnosis((Cause.UNKNOWN, "t")))
+    metrics.diagnosed(diagnosis(*((cause, "t") for cause in seen)))
     assert {cause for cause, holds in causes(metrics).items() if holds == 1.0} == expected
     assert set(causes(metrics)) == set(Cause)
+
+
+def explained(metrics: Metrics) -> dict[tuple[str, str], float]:
+    """Every series that says why a target fails, by target and cause."""
+    found = {}
+    for (name, labels), seen in samples(metrics).items():
+        if name == "netprobe_target_diagnosis":
+            its = dict(labels)
+            assert set(its) == {"target", "type", "cause"}
+            found[its["target"], its["cause"]] = seen
+    return found
+
+
+async def test_each_target_says_which_cause_explains_it() -> None:
+    metrics = await metrics_of(named("a"), named("b"), named("c"))
+    metrics.diagnosed(diagnosis((Cause.DNS_UNREACHABLE, "a", "c"), (Cause.WRONG_PORT, "b")))
+    assert explained(metrics) == {
+        ("a", "dns_unreachable"): 1,
+        ("b", "wrong_port"): 1,
+        ("c", "dns_unreachable"): 1,
+    }
+
+
+async def test_a_target_has_one_cause_at_a_time_and_keeps_the_last_at_0() -> None:
+    """So that what is over can be told from what never was, with one series a target."""
+    metrics = await metrics_of(named("t"))
+    metrics.diagnosed(Diagnosis())
+    assert explained(metrics) == {}
+    metrics.diagnosed(diagnosis((Cause.UNKNOWN, "t")))
+    assert explained(metrics) == {("t", "unknown"): 1}
+    metrics.diagnosed(diagnosis((Cause.WRONG_PORT, "t")))
+    assert explained(metrics) == {("t", "wrong_port"): 1}
+    metrics.diagnosed(Diagnosis())
+    assert explained(metrics) == {("t", "wrong_port"): 0}
+    metrics.diagnosed(diagnosis((Cause.SLOW, "t")))
+    assert explained(metrics) == {("t", "slow"): 1}
 
 
 async def test_the_documented_number_of_own_series_is_that_of_the_code() -> None:
@@ -331,6 +363,7 @@ async def test_no_series_carries_what_is_not_bounded() -> None:
     metrics = await metrics_of(target)
     metrics.write(outcome(target, REFUSED, phases=PHASES_OF["http"], facts=FACTS_OF["http"]))
     metrics.write(outcome(target, phases=PHASES_OF["http"], facts=FACTS_OF["http"]))
+    metrics.diagnosed(diagnosis((Cause.FLAPPING, "t")))
     for name, labels in samples(metrics):
         keys = {key for key, _ in labels}
         if name == "netprobe_target_info":
@@ -339,6 +372,8 @@ async def test_no_series_carries_what_is_not_bounded() -> None:
             assert keys == {"version", "python"}
         elif name == "netprobe_diagnosis":
             assert keys == {"cause"}
+        elif name == "netprobe_target_diagnosis":
+            assert keys == {"target", "type", "cause"}
         elif "target" in keys:
             assert keys - {"target", "type"} <= {"result", "phase", "reason", "le"}
         else:

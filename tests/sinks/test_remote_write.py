@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from structlog.testing import capture_logs
 from yarl import URL
 
 from agent.config.push import RemoteWriteOptions
-from agent.diagnosis import Cause
+from agent.diagnosis import Cause, Diagnosis
 from agent.keys import section
 from agent.model import Fact, Phase, Reason, Secret
 from agent.net.tls import TlsOptions
@@ -31,10 +32,10 @@ from tests.lab.leaks import nothing_leaks
 from tests.lab.misbehaving import refusing_port, resetting, silent
 from tests.lab.nameservers import Nameserver, loopback_ip, resolv_conf, zone
 from tests.lab.nameservers import silent as silent_nameserver
-from tests.lab.outcomes import outcome
+from tests.lab.outcomes import diagnosis, outcome
 from tests.lab.pushing import IDENTITY, Pod
 from tests.lab.receivers import free_port
-from tests.lab.remote_write import LOST, TAKEN, Scripted, Written, decoded, dict_of, names, series, values
+from tests.lab.remote_write import LOST, TAKEN, Sample, Scripted, Written, decoded, dict_of, names, series, values
 
 REFUSED = (Phase.CONNECT, Reason.REFUSED)
 SOON = 0.1
@@ -112,6 +113,51 @@ async def test_only_what_tells_of_a_pod_that_is_gone_is_pushed() -> None:
     assert not {name for name in pushed if name.endswith("_info") or name.startswith(("process_", "python_"))}
     causes = [dict_of(labels)["cause"] for labels in written if ("__name__", "netprobe_diagnosis") in labels]
     assert causes == [Cause.HEALTHY.value], "of all causes, those that were the diagnosis"
+    about_pushing = {name for name in pushed if name.startswith("netprobe_push_")}
+    assert about_pushing == {"netprobe_push_requests_total", "netprobe_push_samples_total"}
+
+
+def joined(requests: Iterable[Written], name: str, **labels: str) -> list[Sample]:
+    """The samples of one series in all requests that have it."""
+    return [
+        sample
+        for written in requests
+        for its, samples in written.items()
+        if {("__name__", name), *labels.items()} <= set(its)
+        for sample in samples
+    ]
+
+
+async def test_why_a_target_failed_is_pushed_and_a_cause_it_has_no_more_ends() -> None:
+    async with Scripted(TAKEN) as server, Pod(remote_write=url(server), interval=SOON) as pod:
+        pod.metrics.diagnosed(diagnosis((Cause.UNKNOWN, pod.target.name)))
+        await pushes(server, 1)
+        pod.metrics.diagnosed(diagnosis((Cause.WRONG_PORT, pod.target.name)))
+        await pushes(server, len(server.requests) + 2)
+        pod.metrics.diagnosed(Diagnosis())
+    first = joined(server.taken, "netprobe_target_diagnosis", target=pod.target.name, cause="unknown")
+    assert values(first) == [1.0, "stale"]
+    second = joined(server.taken, "netprobe_target_diagnosis", target=pod.target.name, cause="wrong_port")
+    assert values(second) == [1.0, 0.0, "stale"]
+
+
+async def test_what_became_of_earlier_pushes_is_told_by_the_later_ones() -> None:
+    """So that a loss can be seen by whoever has nothing but what was pushed."""
+    refused = response("400 Bad Request", body=b"no")
+    async with Scripted(TAKEN, refused, TAKEN) as server:
+        async with Pod(remote_write=url(server), interval=SOON, zeros=3) as pod:
+            await pushes(server, 4)
+        counted = pod.metrics.pushes["remote_write"]
+        told = {
+            (name, result): values(joined(server.taken, name, sink="remote_write", result=result))[-2]
+            for name in ("netprobe_push_requests_total", "netprobe_push_samples_total")
+            for result in (("success", "failure") if "requests" in name else ("taken", "dropped"))
+        }
+    assert told["netprobe_push_requests_total", "failure"] == sum(counted.failures.values()) == 1
+    assert told["netprobe_push_samples_total", "dropped"] == counted.dropped > 0
+    # The last push cannot count itself.
+    assert told["netprobe_push_requests_total", "success"] == counted.succeeded - 1
+    assert 0 < float(told["netprobe_push_samples_total", "taken"]) < counted.taken
 
 
 async def test_histograms_that_counted_nothing_are_left_out() -> None:

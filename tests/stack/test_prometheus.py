@@ -96,6 +96,7 @@ EXPRESSIONS = [
     'histogram_quantile(0.9, rate(netprobe_probe_duration_seconds_bucket{target="broker"}[1m])) < 4.5',
     'time() - netprobe_last_success_timestamp_seconds{target="broker"} < 30',
     'netprobe_target_info{target="down", role="custom"} == 1',
+    'netprobe_target_diagnosis{target="down", type="tcp", cause="nothing_listening"} == 1',
     'count by (target) ({target=~".+"}) <= 32',
     "scrape_samples_scraped > 50",
     "up == 1",
