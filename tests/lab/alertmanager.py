@@ -93,7 +93,87 @@ class Notification:
     """The JSON. Of a webhook: `receiver`, `status`, `groupLabels`, `alerts` and more."""
 
     @property
-    def firing(labels: Labels, *, since: datetime | None = None, **annotations: str) -> Document:
+    def firing(self) -> list[Document]:
+        """The alerts of a webhook's body that fire; of each `labels`, `annotations`, `startsAt` and more."""
+        return [alert for alert in self.body["alerts"] if alert["status"] == "firing"]
+
+    @property
+    def resolved(self) -> list[Document]:
+        return [alert for alert in self.body["alerts"] if alert["status"] == "resolved"]
+
+
+class Inbox:
+    """Takes what is posted to it, and keeps it in order."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.received: list[Notification] = []
+
+    async def take(self, asked: web.Request) -> web.Response:
+        self.received.append(Notification(asked.path.lstrip("/"), await asked.json()))
+        return web.Response(text="ok")
+
+    def at(self, path: str) -> list[Notification]:
+        """All that came to this path so far."""
+        return [notification for notification in self.received if notification.path == path]
+
+    async def notification(
+        self, path: str, is_meant: Callable[[Notification], Any] = lambda _: True, what: str = "a notification"
+    ) -> Notification:
+        """Wait for one at this path for which the condition holds: the first."""
+
+        async def come() -> Notification | None:
+            return next(filter(is_meant, self.at(path)), None)
+
+        found: Notification = await eventually(come, f"{what} at {path}, got {self.received}")
+        return found
+
+
+@asynccontextmanager
+async def inbox() -> AsyncIterator[Inbox]:
+    """A web server on loopback that answers every POST."""
+    taken = Inbox()
+    async with application(web.post("/{path:.*}", taken.take)) as taken.url:
+        yield taken
+
+
+# --- the program -----------------------------------------------------------------------------------------------------
+
+
+class Alertmanager(Receiver):
+    """Its HTTP API, version 2."""
+
+    async def post(self, alerts: Sequence[Document]) -> None:
+        """Hand alerts over as Prometheus does: `labels`, `annotations`, and `endsAt` of one that is over."""
+        answer = await request(
+            f"{self.url}/api/v2/alerts",
+            method="POST",
+            headers={"Content-Type": "application/json"},
+            body=json.dumps(alerts).encode(),
+        )
+        assert answer.status == 200, answer
+
+    async def alerts(self) -> list[Document]:
+        """All that fire: `labels`, and in `status` the `state` and the fingerprints it is `inhibitedBy`."""
+        status, text, document = await self._get("/api/v2/alerts")
+        assert status == 200, text
+        alerts: list[Document] = document
+        return alerts
+
+    async def failed_notifications(self) -> dict[str, float]:
+        """How many notifications could not be written or sent, by kind of receiver. Kinds without any are left out."""
+        counted = re.findall(
+            r'^alertmanager_notifications_failed_total\{integration="(\w+)".*\} (\S+)$',
+            await self.page("/metrics"),
+            re.MULTILINE,
+        )
+        failed: dict[str, float] = {}
+        for kind, count in counted:
+            failed[kind] = failed.get(kind, 0) + float(count)
+        return {kind: count for kind, count in failed.items() if count}
+
+
+def firing(labels: Labels, *, since: datetime | None = None, **annotations: str) -> Document:
     """An alert that fires: since Alertmanager was told of it, or since this moment.
 
     One that is older than `group_wait` is sent at once, whatever else has not arrived yet.
