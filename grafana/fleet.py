@@ -1,0 +1,299 @@
+"""Is the network hurting my DAGs right now?"""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.models import dashboard
+
+from grafana.parts import (
+    ANY_IS_BAD,
+    BURN,
+    GREEN,
+    HALF_MINUTE,
+    ORANGE,
+    RED,
+    RUNBOOK_OF_CELL,
+    RUNBOOK_OF_SERIES,
+    SHARE,
+    Ask,
+    Column,
+    Marked,
+    Row,
+    between,
+    chosen,
+    coloured_causes,
+    from_cell,
+    from_series,
+    lines,
+    page,
+    runbook_address,
+    stat,
+    states,
+    table,
+    texts,
+)
+
+WHERE = 'namespace=~"$namespace", dag_id=~"$dag_id"'
+NAMESPACE = 'namespace=~"$namespace"'
+PODS = f"netprobe:pods:count2m{{{WHERE}}}"
+VERDICTS = "netprobe:diagnosis_pods:count2m"
+HEALTHY = f'{VERDICTS}{{{WHERE}, cause="healthy"}}'
+UNHEALTHY = f'{VERDICTS}{{{WHERE}, cause!="healthy"}}'
+FAILING = f"netprobe:target_failing_pods:count2m{{{WHERE}}}"
+PROBING = f"netprobe:target_pods:count2m{{{WHERE}}}"
+AFFECTED = f"(sum({PODS}) - (sum({HEALTHY}) or vector(0)))"
+DAG = "namespace, dag_id"
+DAG_PODS = f'sum by ({DAG}) (netprobe:pods:count15m{{{WHERE}, dag_id!=""}})'
+DAG_HEALTHY = f'sum by ({DAG}) (netprobe:diagnosis_pods:count15m{{{WHERE}, dag_id!="", cause="healthy"}})'
+DAG_AFFECTED = f"({DAG_PODS} - ({DAG_HEALTHY} or 0 * {DAG_PODS}))"
+DAG_VERDICTS = f'netprobe:diagnosis_pods:count15m{{{WHERE}, dag_id!="", cause!="healthy", cause=~"$cause"}}'
+TARGET = "namespace, target"
+BUDGET = f"on ({TARGET}) (1 - netprobe:target_objective:ratio)"
+
+
+def burn(window: str) -> str:
+    return f"netprobe:probe_errors:ratio{window}{{{NAMESPACE}}} / {BUDGET}"
+
+
+def _now() -> Row:
+    return Row(
+        title="Now",
+        panels=(
+            stat(
+                "Is the network hurting my DAGs?",
+                "By the share of the pods of the last two minutes for which netprobe has a verdict other than healthy: "
+                "none, less than a quarter, or more, which is where alerts begin.",
+                f"{AFFECTED} / sum({PODS})",
+                unit="percentunit",
+                steps=SHARE,
+                mappings=[
+                    texts({"0": ("No", GREEN)}),
+                    between(0.000001, 0.249999, "For some pods", ORANGE),
+                    between(0.25, 1, "Yes", RED),
+                ],
+                no_value="No pod has reported",
+                width=6,
+                height=5,
+            ),
+            stat(
+                "Most frequent cause",
+                "The cause that most pods name. Its section in the runbook is one click away.",
+                f"topk(1, sum by (cause) ({UNHEALTHY})) or (sum by (cause) ({HEALTHY}) unless on () {UNHEALTHY})",
+                steps=((None, GREEN),),
+                named_by="cause",
+                no_value="No pod has reported",
+                links=[RUNBOOK_OF_SERIES],
+                width=6,
+                height=5,
+            ),
+            stat(
+                "Pods affected",
+                "Share of the pods of the last two minutes that have a verdict other than healthy.",
+                f"{AFFECTED} / sum({PODS})",
+                unit="percentunit",
+                steps=SHARE,
+                decimals=0,
+                no_value="No pod",
+                width=3,
+                height=5,
+            ),
+            stat(
+                "DAGs affected",
+                "DAGs with at least one pod whose verdict is not healthy, within the last two minutes.",
+                f'count(max by ({DAG}) ({VERDICTS}{{{WHERE}, dag_id!="", cause!="healthy"}}) > 0) or vector(0)',
+                steps=ANY_IS_BAD,
+                width=3,
+                height=5,
+            ),
+            stat(
+                "Targets failing",
+                "Targets that fail for at least one pod.",
+                f"count(max by ({TARGET}) ({FAILING}) > 0) or vector(0)",
+                steps=ANY_IS_BAD,
+                width=3,
+                height=5,
+            ),
+            stat(
+                "Fastest burn of an error budget",
+                "Errors of the last hour compared with what the objective of a target allows: at 1 the budget lasts as "
+                "long as it is meant to, at 14.4 an alert pages. Of all DAGs.",
+                f"max({burn('1h')})",
+                steps=BURN,
+                decimals=1,
+                no_value="No target",
+                width=3,
+                height=5,
+            ),
+        ),
+    )
+
+
+def _verdicts() -> Row:
+    return Row(
+        title="Verdicts",
+        panels=(
+            lines(
+                "Pods by cause",
+                "How many pods name each cause. A pod that has two causes counts for both, one without a result yet "
+                "for none. A click on a series shows the runbook.",
+                Ask(
+                    expr=f'sum by (cause) (max_over_time({VERDICTS}{{{WHERE}, cause=~"$cause"}}[$__interval]))',
+                    legend="{{cause}}",
+                ),
+                stacked=True,
+                overrides=coloured_causes(),
+                links=[RUNBOOK_OF_SERIES],
+                decimals=0,
+                step=HALF_MINUTE,
+                width=16,
+            ),
+            lines(
+                "Share of pods affected",
+                "Pods with a verdict other than healthy, of all that have one. Alerts begin at a quarter.",
+                Ask(
+                    expr=f"(sum by (namespace) ({PODS}) - (sum by (namespace) ({HEALTHY}) or "
+                    f"0 * sum by (namespace) ({PODS}))) / sum by (namespace) ({PODS})",
+                    legend="{{namespace}}",
+                ),
+                unit="percentunit",
+                maximum=1,
+                steps=SHARE,
+                step=HALF_MINUTE,
+                width=8,
+            ),
+            states(
+                "DAGs over time",
+                "Share of each DAG's pods of the last fifteen minutes that have a verdict other than healthy. No bar "
+                "where no pod of the DAG ran.",
+                Ask(expr=f"{DAG_AFFECTED} / {DAG_PODS}", legend="{{dag_id}}"),
+                unit="percentunit",
+                steps=((None, GREEN), (0.000001, ORANGE), (0.5, RED)),
+                mappings=[texts({"0": ("healthy", GREEN)})],
+                links=[from_series("The task", "netprobe-task", "namespace", "dag_id")],
+            ),
+        ),
+    )
+
+
+def _worst() -> Row:
+    return Row(
+        title="Who suffers, and from what",
+        panels=(
+            table(
+                "Worst targets",
+                "Every target that pods probe, the worst first: for which share of its pods it fails now, how many "
+                "runs failed in the time range, and what is left of the error budget of three days. Budgets are of "
+                "all DAGs.",
+                Column(
+                    expr=f"sum by ({TARGET}) ({FAILING}) / sum by ({TARGET}) ({PROBING})",
+                    name="fails for",
+                    unit="percentunit",
+                    steps=SHARE,
+                    decimals=0,
+                ),
+                Column(expr=f"sum by ({TARGET}) ({PROBING})", name="pods", unit="short"),
+                Column(
+                    expr=f"sum by ({TARGET}) (sum_over_time("
+                    f'netprobe:probes:increase1m{{{WHERE}, result="failure"}}[$__range]))',
+                    name="failed runs",
+                    unit="short",
+                    decimals=0,
+                ),
+                Column(
+                    expr=f"1 - {burn('3d')}",
+                    name="budget left",
+                    unit="percentunit",
+                    steps=((None, RED), (0, ORANGE), (0.25, GREEN)),
+                    decimals=0,
+                ),
+                labels={
+                    "namespace": (),
+                    "target": [from_cell("What is wrong with it?", "netprobe-target", "namespace", "target")],
+                },
+                sort="fails for",
+                width=12,
+                height=10,
+            ),
+            table(
+                "Affected DAGs",
+                "Every DAG that had a pod within fifteen minutes before the end of the time range, the worst first, "
+                "with the cause that most of its pods name.",
+                Column(
+                    expr=f"{DAG_AFFECTED} / {DAG_PODS}",
+                    name="affected",
+                    unit="percentunit",
+                    steps=((None, GREEN), (0.000001, ORANGE), (0.5, RED)),
+                    decimals=0,
+                ),
+                Column(expr=DAG_PODS, name="pods", unit="short"),
+                Column(
+                    expr=f"topk by ({DAG}) (1, sum by ({DAG}, cause) ({DAG_VERDICTS}))"
+                    f' or label_replace({DAG_HEALTHY} unless on ({DAG}) {DAG_VERDICTS}, "cause", "healthy", "", "")',
+                    name=None,
+                ),
+                labels={
+                    "namespace": (),
+                    "dag_id": [from_cell("What happened to it?", "netprobe-task", "namespace", "dag_id")],
+                    "cause": [RUNBOOK_OF_CELL],
+                },
+                sort="affected",
+                width=12,
+                height=10,
+            ),
+        ),
+    )
+
+
+def _failures() -> Row:
+    failures = f'netprobe:probes:increase1m{{{WHERE}, result="failure"}}'
+    return Row(
+        title="Failures and budgets",
+        panels=(
+            lines(
+                "Failed runs a minute, by phase and reason",
+                "What went wrong on the wire. `all` counts every failed run.",
+                Ask(
+                    expr="sum by (phase, reason) (sum_over_time("
+                    f"netprobe:probe_failures:increase1m{{{WHERE}}}[$__interval])) * 60000 / $__interval_ms"
+                    f" or label_replace(sum(sum_over_time({failures}[$__interval])) * 60000 / $__interval_ms,"
+                    ' "reason", "all", "", "")',
+                    legend="{{phase}} {{reason}}",
+                ),
+            ),
+            lines(
+                "Burn of error budgets, the fastest ten",
+                "Errors of the last hour compared with what each target's objective allows. At 14.4 (with the last "
+                "five minutes alike) an alert pages. Of all DAGs.",
+                Ask(expr=f"topk(10, {burn('1h')})", legend="{{target}} ({{namespace}})"),
+                steps=((None, GREEN), (6, ORANGE), (14.4, RED)),
+                decimals=1,
+                links=[from_series("What is wrong with it?", "netprobe-target", "namespace", "target")],
+            ),
+        ),
+    )
+
+
+def make() -> dashboard.Dashboard:
+    return page(
+        "netprobe-fleet",
+        "The first look: what netprobe's sidecars say of the network, whom it hurts, and where to look next.",
+        _now(),
+        _verdicts(),
+        _worst(),
+        _failures(),
+        variables=[
+            chosen("namespace", "Namespace", "netprobe:pods:count2m", "Where the pods run."),
+            chosen("dag_id", "DAG", f"netprobe:pods:count15m{{{NAMESPACE}}}", "Whose pods: every number but budgets."),
+            chosen("cause", "Cause", f"{VERDICTS}{{{NAMESPACE}}}", "Narrows down who suffers, and from what."),
+            runbook_address(),
+        ],
+        annotations=[
+            Marked(
+                "Verdicts",
+                f'sum by (namespace, cause) ({VERDICTS}{{{WHERE}, cause!="healthy", cause=~"$cause"}})',
+                title="{{cause}}",
+                text="in {{namespace}}",
+            )
+        ],
+        since="1h",
+        refresh="30s",
+    )
