@@ -13,14 +13,13 @@ from typing import Any, Final
 from tests.lab.alertmanager import Document, Notification
 from tests.lab.fleet.dags import DAGS
 from tests.lab.fleet.monitoring import PORT, Monitoring, monitoring
-from tests.lab.fleet.pods import Pods
+from tests.lab.fleet.pods import Pods, cpu_seconds
 from tests.lab.pace import Pace
 from tests.lab.world import Change, World, leftovers, places, servers
 from tests.lab.world.hosts import Host
 
 MONITORING_IP: Final = "10.244.2.99"
 """The address of the pod that Prometheus has."""
-_TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 class Fleet:
@@ -54,18 +53,13 @@ class Fleet:
         return self._world.drop(places.NAMESERVER_SERVICES, port=53)
 
     def cpu_seconds(self) -> dict[str, float]:
-        """CPU that the agents that run, Prometheus and Alertmanager, and the process of the test have used."""
+        """CPU that the agents, Prometheus and Alertmanager, and the process of the test have used."""
         return {
-            "agents": sum(_cpu_seconds(pod.pid) for pod in self.pods.running),
-            "Prometheus": _cpu_seconds(self._monitoring.prometheus.pid),
-            "Alertmanager": _cpu_seconds(self._monitoring.alertmanager.pid),
-            "servers": _cpu_seconds(os.getpid()),
+            "agents": self.pods.cpu_seconds,
+            "Prometheus": cpu_seconds(self._monitoring.prometheus.pid),
+            "Alertmanager": cpu_seconds(self._monitoring.alertmanager.pid),
+            "servers": cpu_seconds(os.getpid()),
         }
-
-
-def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 @contextmanager

@@ -23,6 +23,11 @@ LOOKBACK_SECONDS: Final = 300.0
 RESEND_SECONDS: Final = 60.0
 """After which Prometheus says again that an alert fires."""
 
+PAGE: Final = "netprobe-page"
+"""The receiver of pages, and the path at which its webhook posts."""
+MESSAGE: Final = "message"
+"""The path at which pages arrive in words."""
+
 _DEPLOY = REPOSITORY / "deploy/prometheus"
 
 
@@ -48,7 +53,7 @@ async def monitoring(directory: Path, pace: Pace, discovery: Path) -> AsyncItera
     """
     async with (
         lab.inbox() as inbox,
-        lab.alertmanager(directory, pace.alertmanager(lab.into_inbox(lab.shipped(), inbox.url))) as alertmanager,
+        lab.alertmanager(directory, pace.alertmanager(_receiving(inbox.url))) as alertmanager,
     ):
         prometheus = Receiver(
             (
@@ -67,6 +72,16 @@ async def monitoring(directory: Path, pace: Pace, discovery: Path) -> AsyncItera
             yield Monitoring(prometheus, alertmanager, inbox)
         finally:
             await prometheus.kill()
+
+
+def _receiving(url: str) -> Document:
+    """What is shipped, with a webhook for each receiver. Pages come as the message that people read as well."""
+    shipped = lab.shipped()
+    document = lab.into_inbox(shipped, url)
+    (written,) = (one for one in shipped["receivers"] if one["name"] == PAGE)
+    (received,) = (one for one in document["receivers"] if one["name"] == PAGE)
+    received["slack_configs"] = [{**one, "api_url": f"{url}/{MESSAGE}"} for one in written["slack_configs"]]
+    return document
 
 
 def _configuration(directory: Path, pace: Pace, discovery: Path, alertmanager_port: int) -> Path:

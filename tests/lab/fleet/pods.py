@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ AT_ONCE: Final = 3
 """So many pods start at the same time: a start costs a third of a second of CPU."""
 _FIRST_PORT: Final = 20_000
 _RUN_ID: Final = "scheduled__2026-01-01T00:00:00+00:00"
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
 _KUBERNETES: Final = places.SERVICES["kubernetes"][0]
 
 
@@ -36,6 +38,7 @@ class Pod:
         self.phase = "Pending"
         """As Kubernetes calls it: Pending, Running, Succeeded."""
         self._process: Process | None = None
+        self._cpu_seconds_at_the_end = 0.0
 
     def start(self, world: World, configuration: Path) -> None:
         """Start the agent; it needs a while."""
@@ -65,6 +68,7 @@ class Pod:
 
     def end(self) -> None:
         """End it as Kubernetes does."""
+        self._cpu_seconds_at_the_end = self.cpu_seconds
         self._running.stop()
         self.phase = "Succeeded"
 
@@ -74,8 +78,9 @@ class Pod:
             self._process.kill()
 
     @property
-    def pid(self) -> int:
-        return self._running.pid
+    def cpu_seconds(self) -> float:
+        """CPU that it has used."""
+        return cpu_seconds(self._running.pid) if self.phase == "Running" else self._cpu_seconds_at_the_end
 
     @property
     def log(self) -> str:
@@ -130,8 +135,14 @@ class Pods:
         self._start([Pod(pod.dag, pod.task_id, next(self._ports)) for pod in old])
 
     def kill(self) -> None:
+        """End them all at once."""
         for pod in self._pods:
             pod.kill()
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU that all have used, those that have ended included."""
+        return sum(pod.cpu_seconds for pod in self._pods)
 
     @property
     def running(self) -> list[Pod]:
@@ -165,6 +176,12 @@ class Pods:
         file = self._world.directory / f"{dag.dag_id}.yaml"
         file.write_text(yaml.safe_dump(sections, sort_keys=False))
         return file
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU that a process has used, without its children's."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def _milliseconds(seconds: float) -> str:
