@@ -60,8 +60,8 @@ def _now() -> Row:
         panels=(
             stat(
                 "Is the network hurting my DAGs?",
-                "By the share of the pods of the last two minutes for which netprobe has a verdict other than healthy: "
-                "none, less than a quarter, or more, which is where alerts begin.",
+                "By the share of the pods of the last two minutes for which netprobe has a verdict other than "
+                "healthy: none, less than a quarter, or more, which is where alerts begin.",
                 f"{AFFECTED} / sum({PODS})",
                 unit="percentunit",
                 steps=SHARE,
@@ -114,8 +114,8 @@ def _now() -> Row:
             ),
             stat(
                 "Fastest burn of an error budget",
-                "Errors of the last hour compared with what the objective of a target allows: at 1 the budget lasts as "
-                "long as it is meant to, at 14.4 an alert pages. Of all DAGs.",
+                "Errors of the last hour compared with what the objective of a target allows: at 1 the budget lasts "
+                "as long as it is meant to, at 14.4 an alert pages. Of all DAGs.",
                 f"max({burn('1h')})",
                 steps=BURN,
                 decimals=1,

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from grafana import fleet
+from grafana import fleet, target
 
 FOLDER = Path(__file__).parent / "dashboards"
-MADE = (fleet.make,)
+MADE = (fleet.make, target.make)
 """Each makes one dashboard."""
 
 

@@ -14,7 +14,11 @@ FOLDER = Path(__file__).parents[2] / "grafana" / "dashboards"
 LABEL_VALUES = re.compile(r"label_values\((?P<selector>.+), *(?P<label>\w+)\)")
 _REFERENCE = re.compile(r"\$\{(?P<braced>\w+)(?::\w+)?\}|\$(?P<bare>\w+)")
 
-NEEDS: Mapping[tuple[str, str], str] = {}
+NEEDS: Mapping[tuple[str, str], str] = {
+    ("netprobe-target", "Time to resolve the name"): "a target with a name",
+    ("netprobe-target", "DNS messages per lookup"): "a target of type dns",
+    ("netprobe-target", "Certificate expires in"): "a target that shows a certificate",
+}
 """Panels, by dashboard and title, that show nothing where there is nothing to show; they say so in words."""
 
 
