@@ -131,6 +131,7 @@ class Agent:
             Pages(
                 metrics=exposition.render,
                 targets=self._entries,
+                statuses=self.status.statuses,
                 diagnosis=self._diagnosis,
                 broken=self._broken,
                 unready=self._unready,

@@ -19,6 +19,16 @@ _PAST = 5
 """Verdicts that are over, at most; the JSON form has more."""
 
 
+CONFIGURATION_UNUSABLE = (
+    "The configuration cannot be used: none of its targets is probed, those found in the environment are. "
+    "The log says what is wrong with it (configuration_unusable)."
+)
+NOTHING_PROBED = "Nothing is probed: there is no target, neither configured nor found in the environment."
+NOTHING_KNOWN = "Nothing is known yet: no target has a result."
+HEALTHY = "no target fails, and nothing stands out"
+EXPERIMENTS_OFF = "Experiments are switched off (diagnosis.experiments)."
+
+
 class Tone(Enum):
     """What a line is, for whoever has colours."""
 
@@ -104,19 +114,17 @@ def _words(paragraph: str, width: int) -> Iterator[str]:
 
 def _heading(document: Mapping[str, Any], width: int, wording: Wording) -> Iterator[Line]:
     if not document.get("configuration_usable", True):
-        text = "The configuration cannot be used: none of its targets is probed, those found in the environment are. "
-        text += "The log says what is wrong with it (configuration_unusable)."
-        for line in _wrapped(text, width):
+        for line in _wrapped(CONFIGURATION_UNUSABLE, width):
             yield Line(line, Tone.BAD)
     if document.get("targets") == 0:
-        yield Line("Nothing is probed: there is no target, neither configured nor found in the environment.")
+        yield Line(NOTHING_PROBED)
         return
     if document["since"] is None:
-        yield Line("Nothing is known yet: no target has a result.")
+        yield Line(NOTHING_KNOWN)
         return
     held = f"{period(document['held_seconds'])}, since {document['since']}"
     if document["healthy"]:
-        text = f"healthy for {held}: no target fails, and nothing stands out"
+        text = f"healthy for {held}: {HEALTHY}"
         tone = Tone.GOOD
     else:
         verdicts = document["verdicts"]
@@ -137,7 +145,7 @@ def _foot(document: Mapping[str, Any], width: int, wording: Wording) -> Iterator
     experiments = document["experiments"]
     budget = document["budget"]
     if budget is None:
-        notes.append("Experiments are switched off (diagnosis.experiments).")
+        notes.append(EXPERIMENTS_OFF)
     elif experiments:
         notes.append(
             f"It rests on {count(len(experiments), 'experiment')} beside the outcomes; the JSON form has them."

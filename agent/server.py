@@ -7,7 +7,6 @@ counted, and long answers are made in small steps, so that no client can disturb
 from __future__ import annotations
 
 import asyncio
-import html
 import json
 import logging
 import os
@@ -15,7 +14,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -24,6 +23,9 @@ from agent.explanation import as_text
 from agent.keys import HostPort, shown
 from agent.listening import EVERYWHERE, listening_on
 from agent.wording import Wording
+
+if TYPE_CHECKING:
+    from agent.status_page import Known
 
 CONNECTION_LIMIT = 100
 """Open connections at most; another one is closed at once. Prometheus, a kubelet and a few people need ten."""
@@ -74,6 +76,8 @@ class Pages:
     """By the headers Accept and Accept-Encoding."""
     targets: Callable[[], Iterable[Mapping[str, Any]]]
     """Each target as plain JSON values."""
+    statuses: Callable[[], Iterable[Known]]
+    """The same targets as values, for the page that people look at."""
     diagnosis: Callable[[], Mapping[str, Any]]
     """What holds now, as agent.diagnosis.document makes it."""
     broken: Callable[[], str | None]
@@ -105,13 +109,34 @@ def _text(body: str, content_type: str = "text/plain; charset=utf-8") -> _Plain:
     return _Plain(content_type, (body.encode(),))
 
 
+class _Shared:
+    """A document made once for all who ask while it is awaited: many clients cost what two do."""
+
+    def __init__(self, make: Callable[[], Awaitable[Document]], name: str) -> None:
+        self._make = make
+        self._name = name
+        self._turn = asyncio.Lock()
+        self._coming: asyncio.Task[Document] | None = None
+
+    async def __call__(self) -> Document:
+        if self._coming is None:
+            self._coming = asyncio.create_task(self._next(), name=self._name)
+        # One of those who share it may hang up; the others still want it.
+        return await asyncio.shield(self._coming)
+
+    async def _next(self) -> Document:
+        async with self._turn:
+            self._coming = None  # whoever comes from now on wants newer outcomes
+            return await self._make()
+
+
 class Server:
     """Serves pages on one address, from `start` to `aclose`."""
 
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
-        self._turn = asyncio.Lock()
-        self._coming: asyncio.Task[Document] | None = None
+        self._listing = _Shared(self._list, "targets")
+        self._front = _Shared(self._status_page, "status page")
         self._endpoints: Mapping[str, tuple[Page, str]] = {
             "/metrics": (self._metrics, "metrics, for Prometheus"),
             "/targets": (self._targets, "every target: its configuration, last outcome and recent failures, as JSON"),
@@ -126,7 +151,7 @@ class Server:
             "/quitquitquit": (self._quit, "from this pod alone: end, as at a SIGTERM"),
         }
         app = web.Application(client_max_size=BODY_LIMIT_BYTES)
-        app.router.add_get("/", self._answer(self._index))
+        app.router.add_get("/", self._index)
         for path, (page, _) in self._endpoints.items():
             app.router.add_get(path, self._answer(page))
         for path, (action, _) in self._actions.items():
@@ -188,13 +213,19 @@ class Server:
 
         return handler
 
-    async def _index(self, _: web.Request) -> tuple[int, Document]:
-        rows = "".join(
-            f'<li><a href="{path}">{path}</a> {html.escape(what)}</li>' for path, (_, what) in self._endpoints.items()
-        )
-        rows += "".join(f"<li>POST {path} {html.escape(what)}</li>" for path, (_, what) in self._actions.items())
-        page = f'<!doctype html><html lang="en"><title>netprobe</title><h1>netprobe</h1><ul>{rows}</ul></html>\n'
-        return 200, _text(page, "text/html; charset=utf-8")
+    async def _index(self, request: web.Request) -> web.StreamResponse:
+        from agent.status_page import HEADERS  # noqa: PLC0415 - loaded once somebody looks, and in no other pod
+
+        return await _send(request, 200, await self._front(), HEADERS)
+
+    async def _status_page(self) -> Document:
+        from agent.status_page import render  # noqa: PLC0415 - as above
+
+        links = [
+            *(("GET", path, what) for path, (_, what) in self._endpoints.items()),
+            *(("POST", path, what) for path, (_, what) in self._actions.items()),
+        ]
+        return await render(self._pages.diagnosis(), self._pages.statuses(), links)
 
     async def _metrics(self, request: web.Request) -> tuple[int, Document]:
         headers = request.headers
@@ -202,16 +233,7 @@ class Server:
         return 200, await self._pages.metrics(accept, accept_encoding)
 
     async def _targets(self, _: web.Request) -> tuple[int, Document]:
-        if self._coming is None:
-            self._coming = asyncio.create_task(self._listing(), name="targets")
-        # One of those who share it may hang up; the others still want it.
-        return 200, await asyncio.shield(self._coming)
-
-    async def _listing(self) -> Document:
-        """One document at a time, shared by those who ask while it is awaited: many clients cost what two do."""
-        async with self._turn:
-            self._coming = None  # whoever comes from now on wants newer outcomes
-            return await self._list()
+        return 200, await self._listing()
 
     async def _list(self) -> Document:
         chunks: list[bytes] = [b'{"version": 1, "targets": [']
@@ -282,8 +304,10 @@ def _for_this_pod(action: Page) -> Page:
     return guarded
 
 
-async def _send(request: web.Request, status: int, document: Document) -> web.StreamResponse:
-    response = web.StreamResponse(status=status)
+async def _send(
+    request: web.Request, status: int, document: Document, headers: Mapping[str, str] | None = None
+) -> web.StreamResponse:
+    response = web.StreamResponse(status=status, headers=headers)
     response.headers["Content-Type"] = document.content_type
     if document.encoding is not None:
         response.headers["Content-Encoding"] = document.encoding

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from agent.check import facts
+from agent import remarks as facts
 from agent.diagnosis import Cause
 from agent.diagnosis.document import experiment_document
 from agent.diagnosis.experiment import Connect, Connected, Experiment

@@ -57,6 +57,7 @@ async def test_every_page_is_listed() -> None:
     pages = Pages(
         metrics=nothing,  # type: ignore[arg-type]
         targets=list,
+        statuses=list,
         diagnosis=dict,
         broken=lambda: None,
         unready=lambda: None,

@@ -106,6 +106,7 @@ async def measure(targets: int, seconds: float) -> None:
         Pages(
             metrics=Exposition(timed).render,
             targets=entries,
+            statuses=status.statuses,
             diagnosis=dict,
             broken=lambda: None,
             unready=lambda: None,
