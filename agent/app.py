@@ -99,7 +99,7 @@ class Agent:
         self._gate = Gate(config.gate, targets, self.metrics.gate_opened)
         self._probers: Mapping[str, Prober] = {kind: PROBERS[kind].prober() for kind in {t.type for t in targets}}
         self._experimenter = _experimenter(config.diagnosis, self._probers)
-        self._diagnosis_log = DiagnosisLog()
+        self._diagnosis_log = DiagnosisLog(config.diagnosis.runbook)
         self._diagnosis_history = DiagnosisHistory(self.status)
         self._scheduler = Scheduler(
             targets,
@@ -302,6 +302,7 @@ class Agent:
             budget=self._budget(),
             began_at=self._diagnosis_history.began_at,
             recent=self._diagnosis_history.recent,
+            runbook=self._config.diagnosis.runbook,
         )
         return found | self._whose()
 

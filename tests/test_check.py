@@ -257,6 +257,17 @@ async def test_the_table_ends_with_why_and_what_to_do(tmp_path: Path, certificat
     assert others[-1] == "  runbook   docs/runbook.md#tls_certificate"
 
 
+async def test_the_runbook_is_where_the_configuration_says(tmp_path: Path) -> None:
+    target = {"name": "down", "type": "tcp", "address": f"127.0.0.1:{refusing_port()}"}
+    url = "https://runbooks.example.com/netprobe/runbook.md"
+    path = config(tmp_path, target, diagnosis={"experiments": False, "runbook_url": url})
+    table = await netprobe("check", "--config", path, env=WIDE)
+    as_json = await netprobe("check", "--config", path, "--output", "json")
+    (verdict,) = json.loads(as_json.stdout)["diagnosis"]["verdicts"]
+    assert verdict["runbook"] == f"{url}#{verdict['cause']}"
+    assert f"  runbook   {verdict['runbook']}" in table.lines
+
+
 async def test_the_table_says_nothing_more_where_all_is_well() -> None:
     async with echoing() as server:
         done = await netprobe("check", f"tcp://{server.address}")

@@ -75,10 +75,11 @@ async def explained(url: str, *arguments: str, **env: str) -> Finished:
 
 
 @asynccontextmanager
-async def agent(directory: Path, address: str) -> AsyncIterator[Running]:
+async def agent(directory: Path, address: str, more: str = "") -> AsyncIterator[Running]:
     """An agent that watches one server, once it has a diagnosis."""
     configuration = f"""
 defaults: {{interval: 1s, timeout: 500ms}}
+{more}
 targets: [{{name: broker, type: tcp, address: "{address}"}}]
 """
     async with running(directory, configuration) as started:
@@ -100,7 +101,9 @@ async def test_exit_code_0_and_one_line_where_all_is_well(tmp_path: Path) -> Non
 
 
 async def test_exit_code_1_and_the_verdict_first_where_something_is_wrong(tmp_path: Path) -> None:
-    async with agent(tmp_path, f"127.0.0.1:{refusing_port()}") as started:
+    runbook = "https://runbooks.example.com/netprobe/runbook.md"
+    more = f"diagnosis: {{runbook_url: '{runbook}'}}"
+    async with agent(tmp_path, f"127.0.0.1:{refusing_port()}", more) as started:
         done = await explained(started.url)
         as_json = await explained(started.url, "--output", "json")
     assert (done.code, as_json.code, done.stderr, as_json.stderr) == (1, 1, "", "")
@@ -114,7 +117,7 @@ async def test_exit_code_1_and_the_verdict_first_where_something_is_wrong(tmp_pa
     # Between the two answers an experiment may have made it surer.
     assert re.match(rf"{verdict['cause']} \((high|medium|low) confidence\): ", heading)
     assert "  targets   broker" in done.lines
-    assert f"  runbook   docs/runbook.md#{verdict['cause']}" in done.lines
+    assert f"  runbook   {runbook}#{verdict['cause']}" in done.lines
 
 
 async def test_what_is_over_is_remembered(tmp_path: Path) -> None:

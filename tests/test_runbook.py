@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent import cli
+from agent.config import load
 from agent.diagnosis import Cause, Confidence, Verdict
 from agent.diagnosis.verdict import RUNBOOK
 
@@ -64,10 +65,26 @@ def test_a_section_says_what_it_means_how_to_confirm_and_how_to_fix(cause: Cause
 def test_the_way_from_a_verdict_leads_to_its_section(cause: Cause) -> None:
     """GitHub makes the anchor from the heading: lower case, spaces as dashes, punctuation gone, underscores kept."""
     verdict = Verdict(cause=cause, confidence=Confidence.LOW, targets=("x",), summary="x", evidence=("x",), advice="x")
-    path, _, anchor = verdict.runbook.partition("#")
+    path, _, anchor = verdict.as_dict()["runbook"].partition("#")
 
     assert (ROOT / path).is_file()
     assert anchor in {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in SECTIONS}
+
+
+@pytest.mark.parametrize(
+    "url", ["https://runbooks.example.com/netprobe/runbook.md", "http://wiki.example.com/page?id=3&view=full"]
+)
+def test_a_verdict_leads_to_where_the_configuration_says_the_runbook_is(url: str, tmp_path: Path) -> None:
+    path = tmp_path / "netprobe.yaml"
+    path.write_text(
+        f'diagnosis: {{runbook_url: "{url}#top"}}\ntargets: [{{name: x, type: tcp, address: "127.0.0.1:1"}}]\n'
+    )
+    base = load(path, {}).diagnosis.runbook
+    verdict = Verdict(
+        cause=Cause.SLOW, confidence=Confidence.LOW, targets=("x",), summary="x", evidence=("x",), advice="x"
+    )
+
+    assert verdict.as_dict(base)["runbook"] == f"{url}#slow"
 
 
 def test_the_table_at_the_top_leads_to_every_cause() -> None:

@@ -51,6 +51,11 @@ def test_every_verdict_comes_first_and_what_backs_it_after() -> None:
     assert "No nameserver answers." not in rest
 
 
+def test_the_runbook_is_where_the_configuration_says() -> None:
+    text = said(BROKEN, runbook="https://runbooks.example.com/runbook.md")
+    assert text.splitlines()[-1].split() == ["runbook", "https://runbooks.example.com/runbook.md#dns_unreachable"]
+
+
 def test_what_is_over_is_said_to_be() -> None:
     """A task may have failed for it all the same."""
     text = said(recent=[Past(verdict=BROKEN, began_at=1_700_000_000.0, ended_at=1_700_000_060.0)])

@@ -52,7 +52,7 @@ def as_json(examination: Examination) -> str:
         "version": 1,
         "outcomes": [run.outcome.as_dict() for run in examination.runs if run.outcome],
         "diagnosis": {
-            **examination.diagnosis().as_dict(),
+            **examination.diagnosis().as_dict(examination.runbook),
             "experiments": [experiment_document(experiment) for experiment in examination.experiments],
         },
     }
@@ -96,7 +96,8 @@ def _somebody_watches(stream: TextIO) -> bool:
 def _as_table(examination: Examination) -> str:
     from agent.check.table import as_table  # noqa: PLC0415 - see above
 
-    return as_table(examination.runs, examination.diagnosis(), sys.stdout)
+    verdicts = examination.diagnosis().as_dict(examination.runbook)["verdicts"]
+    return as_table(examination.runs, verdicts, sys.stdout)
 
 
 def _write(text: str, stream: TextIO) -> None:

@@ -33,6 +33,8 @@ class Examination:
         self.runs = tuple(Run(target) for target in targets)
         self.experiments: tuple[Experiment, ...] = ()
         """The newest first."""
+        self.runbook = options.runbook
+        """Where the sections of the causes are."""
         self._options = options
         self._starvation = Starvation(Throttling.find())
         self._pod: Pod = read_pod(targets, time.time())

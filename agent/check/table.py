@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -13,8 +13,6 @@ from rich.text import Text
 from agent.check.facts import Remark, remarks, starved, steps
 from agent.check.lines import NARROWEST, aligned, flow, indented, pad, wrap
 from agent.check.running import Run
-from agent.diagnosis import Diagnosis
-from agent.remarks import Remark, remarks, starved, steps
 from agent.explanation import Tone, verdict_lines
 from agent.model import Failure, Phase
 from agent.wording import Wording, count, seconds
@@ -27,12 +25,12 @@ _GAP = 2
 _NARROWEST_PHASES = 48
 
 
-def as_table(runs: Sequence[Run], diagnosis: Diagnosis, stream: TextIO) -> str:
+def as_table(runs: Sequence[Run], verdicts: Sequence[Mapping[str, Any]], stream: TextIO) -> str:
     """What the stream is to get, escape sequences included where it is a terminal that takes them."""
     console = Console(file=stream, highlight=False, markup=False, emoji=False)
     wording = Wording(ascii_only=not console.encoding.startswith("utf"))
     with console.capture() as capture:
-        for line in _Layout(runs, diagnosis, wording, console.width).lines():
+        for line in _Layout(runs, verdicts, wording, console.width).lines():
             console.print(line, overflow="ignore", no_wrap=True, crop=False)
     return capture.get()
 
@@ -40,9 +38,11 @@ def as_table(runs: Sequence[Run], diagnosis: Diagnosis, stream: TextIO) -> str:
 class _Layout:
     """The widths every row shares, and the lines."""
 
-    def __init__(self, runs: Sequence[Run], diagnosis: Diagnosis, wording: Wording, width: int) -> None:
+    def __init__(
+        self, runs: Sequence[Run], verdicts: Sequence[Mapping[str, Any]], wording: Wording, width: int
+    ) -> None:
         self._runs = runs
-        self._diagnosis = diagnosis
+        self._verdicts = verdicts
         self._wording = wording
         self._width = width
         self._separator = Text(wording(" · "), "dim")
@@ -62,8 +62,7 @@ class _Layout:
         yield from self._row(Text(""), Text("TARGET"), kind="TYPE", time="TIME", phases=[Text("PHASES")], style="bold")
         for run in self._runs:
             yield from self._block(run)
-        verdicts = self._diagnosis.as_dict()["verdicts"]
-        for line in verdict_lines(verdicts, width=self._width, wording=self._wording):
+        for line in verdict_lines(self._verdicts, width=self._width, wording=self._wording):
             yield Text(line.text, _TONES[line.tone])
         yield Text("")
         yield _summary(self._runs)

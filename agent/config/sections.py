@@ -7,10 +7,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from yarl import URL
+
 from agent.config.push import PushgatewayOptions, RemoteWriteOptions
+from agent.diagnosis.verdict import RUNBOOK
 from agent.keys import BOOLEAN, NON_EMPTY, HostPort, Kind, choice, duration, host_port, integer, key, list_of
 from agent.listening import DEFAULT_PORT, EVERYWHERE
 from agent.model import Role, Target
+from agent.probers.http_options import URL_KIND
 
 LISTEN: Kind[HostPort] = host_port(DEFAULT_PORT, lowest=0)
 
@@ -80,7 +84,7 @@ class SchedulerOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiagnosisOptions:
-    """How much is asked to explain a failure."""
+    """How much is asked to explain a failure, and where the explanation leads."""
 
     experiments: bool = key(
         BOOLEAN,
@@ -95,6 +99,17 @@ class DiagnosisOptions:
     experiments_per_pod: int = key(
         integer(1, 100_000), default=1000, doc="Most experiments of one agent, from its start to its end."
     )
+    runbook_url: URL | None = key(
+        URL_KIND,
+        default=None,
+        doc="Where the runbook is to be read, such as https://runbooks.example.com/netprobe/runbook.md: each verdict "
+        "links to it, with its cause for an anchor. The path in the repository, docs/runbook.md, where left out.",
+    )
+
+    @property
+    def runbook(self) -> str:
+        """What the anchor of a cause is appended to."""
+        return str(self.runbook_url) if self.runbook_url is not None else RUNBOOK
 
 
 class Source(StrEnum):

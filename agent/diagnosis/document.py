@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from agent.diagnosis.experiment import Experiment
-from agent.diagnosis.verdict import Diagnosis, Past, Verdict
+from agent.diagnosis.verdict import RUNBOOK, Diagnosis, Past, Verdict
 from agent.model import rfc3339
 
 VERSION = 1
@@ -24,6 +24,7 @@ def document(
     budget: Mapping[str, int] | None,
     began_at: Mapping[Verdict, float] | None = None,
     recent: Iterable[Past] = (),
+    runbook: str = RUNBOOK,
 ) -> dict[str, Any]:
     """What `/diagnosis` answers.
 
@@ -35,11 +36,11 @@ def document(
         "version": VERSION,
         "healthy": diagnosis.healthy,
         "verdicts": [
-            verdict.as_dict() | {"began_at": rfc3339(began[verdict]) if verdict in began else None}
+            verdict.as_dict(runbook) | {"began_at": rfc3339(began[verdict]) if verdict in began else None}
             for verdict in diagnosis.verdicts
         ],
         "recent": [
-            past.verdict.as_dict() | {"began_at": rfc3339(past.began_at), "ended_at": rfc3339(past.ended_at)}
+            past.verdict.as_dict(runbook) | {"began_at": rfc3339(past.began_at), "ended_at": rfc3339(past.ended_at)}
             for past in recent
         ],
         "since": None if since is None else rfc3339(since),

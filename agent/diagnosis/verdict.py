@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 RUNBOOK = "docs/runbook.md"
+"""Where the sections of the causes are: in the repository, unless the configuration names a place of its own."""
 
 
 class Cause(StrEnum):
@@ -139,13 +140,8 @@ class Verdict:
     advice: str
     """The next thing to try, with a command or a manifest where there is one."""
 
-    @property
-    def runbook(self) -> str:
-        """The section of the runbook, with its anchor."""
-        return f"{RUNBOOK}#{self.cause.value}"
-
-    def as_dict(self) -> dict[str, Any]:
-        """The JSON form: the keys are a contract."""
+    def as_dict(self, runbook: str = RUNBOOK) -> dict[str, Any]:
+        """The JSON form: the keys are a contract. `runbook` is what the anchor of the cause is appended to."""
         return {
             "cause": self.cause.value,
             "confidence": self.confidence.value,
@@ -153,7 +149,7 @@ class Verdict:
             "summary": self.summary,
             "evidence": list(self.evidence),
             "advice": self.advice,
-            "runbook": self.runbook,
+            "runbook": f"{runbook}#{self.cause.value}",
         }
 
 
@@ -182,6 +178,6 @@ class Diagnosis:
         """Without repetition, the most important first: `healthy` alone where there is no verdict."""
         return tuple(dict.fromkeys(verdict.cause for verdict in self.verdicts)) or (Cause.HEALTHY,)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self, runbook: str = RUNBOOK) -> dict[str, Any]:
         """The JSON form: the keys are a contract."""
-        return {"healthy": self.healthy, "verdicts": [verdict.as_dict() for verdict in self.verdicts]}
+        return {"healthy": self.healthy, "verdicts": [verdict.as_dict(runbook) for verdict in self.verdicts]}

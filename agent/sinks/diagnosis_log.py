@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from agent.diagnosis import Cause, Diagnosis
+from agent.diagnosis.verdict import RUNBOOK
 
 SETTLE_SECONDS = 2.0
 """For how long causes have to be the same before they are told: most experiments have told them apart by then."""
@@ -23,9 +24,10 @@ class DiagnosisLog:
     Another confidence or other targets of the same causes are no event: `/diagnosis` has them.
     """
 
-    def __init__(self) -> None:
-        """Use within a running event loop."""
+    def __init__(self, runbook: str = RUNBOOK) -> None:
+        """Use within a running event loop. `runbook` is where the sections of the causes are."""
         self._loop = asyncio.get_running_loop()
+        self._runbook = runbook
         self._log: Any = structlog.get_logger(__name__)
         self._told: frozenset[Cause] = frozenset()
         self._told_since: float | None = None
@@ -66,7 +68,7 @@ class DiagnosisLog:
             "causes": [cause.value for cause in new.causes],
             "before": sorted(cause.value for cause in self._told),
             "before_held_seconds": self._held(),
-            "verdicts": [_brief(verdict) for verdict in new.as_dict()["verdicts"]],
+            "verdicts": [_brief(verdict) for verdict in new.as_dict(self._runbook)["verdicts"]],
         }
         self._told, self._told_since = frozenset(new.causes), self._new_since
         # Standard error may be a pipe that nobody reads any more.

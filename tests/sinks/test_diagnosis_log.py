@@ -40,7 +40,7 @@ def diagnosis(*causes: Cause, targets: Sequence[str] = ("a",), confidence: Confi
 
 @VIRTUAL_TIME
 async def test_a_change_is_told_with_its_verdicts_and_how_long_the_last_one_held(events: Any) -> None:
-    log = DiagnosisLog()
+    log = DiagnosisLog("https://runbooks.example.com/runbook.md")
     log.diagnosed(HEALTHY)
     await asyncio.sleep(100.0)
     log.diagnosed(diagnosis(Cause.DNS_UNREACHABLE, targets=("a", "b"), confidence=Confidence.MEDIUM))
@@ -61,7 +61,7 @@ async def test_a_change_is_told_with_its_verdicts_and_how_long_the_last_one_held
                 "targets": ["a", "b"],
                 "summary": "why dns_unreachable",
                 "advice": "do this",
-                "runbook": "docs/runbook.md#dns_unreachable",
+                "runbook": "https://runbooks.example.com/runbook.md#dns_unreachable",
             }
         ],
     }
