@@ -10,7 +10,6 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from agent.check.facts import Remark, remarks, starved, steps
 from agent.check.lines import NARROWEST, aligned, flow, indented, pad, wrap
 from agent.check.running import Run
 from agent.explanation import Tone, verdict_lines
