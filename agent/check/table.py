@@ -14,6 +14,7 @@ from agent.check.lines import NARROWEST, aligned, flow, indented, pad, wrap
 from agent.check.running import Run
 from agent.explanation import Tone, verdict_lines
 from agent.model import Failure, Phase
+from agent.remarks import Remark, remarks, starved, steps
 from agent.wording import Wording, count, seconds
 
 OK, FAIL, STOP = "OK", "FAIL", "STOP"
