@@ -21,17 +21,21 @@ def labels(alertname: str, level: str, severity: str, **others: str) -> dict[str
     return {"alertname": f"Netprobe{alertname}", "level": level, "severity": severity, "namespace": "airflow", **others}
 
 
-DNS_DEAD = labels("DNS", "fleet", "page", family="dns", cause="dns_unreachable", explains="targets")
-PROXY_TICKET = labels("Proxy", "fleet", "ticket", family="proxy", cause="proxy_unreachable", explains="targets")
+DNS_DEAD = labels("DNSDown", "fleet", "page", family="dns", cause="dns_unreachable", explains="targets")
+PROXY_TICKET = labels("ProxyDown", "fleet", "ticket", family="proxy", cause="proxy_unreachable", explains="targets")
 DNS_SLOW = labels("DNSSlow", "fleet", "ticket", family="dns", cause="dns_slow")
-SKEW = labels("ClockSkew", "fleet", "page", family="tls", cause="clock_skew")
+SKEW = labels("ClockSkew", "fleet", "page", family="clock", cause="clock_skew")
 
 FAILING = labels("TargetFailing", "target", "ticket", family="availability", target="ledger")
 BURNING = labels("ErrorBudgetBurnFast", "target", "page", family="availability", target="ledger")
-NO_ENDPOINTS = labels("Service", "target", "page", family="service", cause="service_without_endpoints", target="ledger")
-GATE = labels("StartGate", "dag", "ticket", family="gate", dag_id="orders")
+NO_ENDPOINTS = labels(
+    "ServiceDown", "target", "page", family="service", cause="service_without_endpoints", target="ledger"
+)
+GATE = labels("StartGateTimedOut", "fleet", "ticket", family="startup")
+NOT_READY = labels("NetworkNotReady", "fleet", "ticket", family="startup", cause="network_not_ready")
 AFFECTED = labels("DAGAffected", "dag", "ticket", family="dag", cause="dns_unreachable", dag_id="orders")
 STARVED = labels("Starved", "self", "ticket", family="netprobe", cause="prober_starved")
+NO_DATA = labels("NoData", "self", "ticket", family="netprobe")
 
 EXPIRED = labels("CertificateExpired", "target", "page", family="tls", cause="tls_certificate", target="ledger")
 IN_3_DAYS = labels("CertificateExpiringSoon", "target", "page", family="tls", cause="tls_certificate", target="ledger")
@@ -61,6 +65,8 @@ SCENES = [
             NO_ENDPOINTS,
             {**AFFECTED, "cause": "proxy_denied"},
             STARVED,
+            NO_DATA,
+            NOT_READY,
             SKEW,
             {**FAILING, "alertname": "SomebodyElses"},
         ),
