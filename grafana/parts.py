@@ -411,23 +411,27 @@ def runbook_address() -> builders.ConstantVariable:
     return builders.ConstantVariable("runbook").label("Runbook").value(RUNBOOK)
 
 
-def chosen(name: str, label: str, selector: str, description: str, *, several: bool = True) -> builders.QueryVariable:
+def chosen(
+    name: str, label: str, selector: str, description: str, *, several: bool = True, listed: bool = False
+) -> builders.QueryVariable:
     """Values that a label has within the time range: all of them, or some; or else one.
 
-    "All" is `.*`, which holds for series without that label as well.
+    "All" is `.*`, which holds for series without that label as well; or, `listed`, all the values that were found.
     """
     made = (
         builders.QueryVariable(name)
         .label(label)
         .description(description)
         .datasource(SOURCE)
-        .query({"qryType": 1, "query": f"label_values({selector}, {name})", "refId": f"Variable-{name}"})
+        .query(f"label_values({selector}, {name})")
         .refresh(dashboard.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(dashboard.VariableSort.ALPHABETICAL_ASC)
         .multi(several)
         .include_all(several)
     )
-    return made.all_value(".*").current(ALL) if several else made
+    if not several:
+        return made
+    return made.current(ALL) if listed else made.all_value(".*").current(ALL)
 
 
 # --- annotations ----------------------------------------------------------------------------------------------------

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from grafana import fleet, target
+from grafana import fleet, itself, target, task
 
 FOLDER = Path(__file__).parent / "dashboards"
-MADE = (fleet.make, target.make)
+MADE = (fleet.make, target.make, task.make, itself.make)
 """Each makes one dashboard."""
 
 

@@ -12,12 +12,14 @@ from typing import Any, Literal
 FOLDER = Path(__file__).parents[2] / "grafana" / "dashboards"
 
 LABEL_VALUES = re.compile(r"label_values\((?P<selector>.+), *(?P<label>\w+)\)")
-_REFERENCE = re.compile(r"\$\{(?P<braced>\w+)(?::\w+)?\}|\$(?P<bare>\w+)")
+_REFERENCE = re.compile(r"\$\{(?P<braced>\w+)(?::\w+)?\}|\$(?P<bare>[a-z_]\w*)")
 
 NEEDS: Mapping[tuple[str, str], str] = {
     ("netprobe-target", "Time to resolve the name"): "a target with a name",
     ("netprobe-target", "DNS messages per lookup"): "a target of type dns",
     ("netprobe-target", "Certificate expires in"): "a target that shows a certificate",
+    ("netprobe-self", "Rules, share of their interval"): "a Prometheus that scrapes itself",
+    ("netprobe-self", "Failed rule evaluations"): "a Prometheus that scrapes itself",
 }
 """Panels, by dashboard and title, that show nothing where there is nothing to show; they say so in words."""
 
@@ -58,8 +60,8 @@ def panels(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 def queries(values: Mapping[str, str], *, range_seconds: int = 3600, step_seconds: int = 60) -> list[Query]:
     """Every query of every dashboard.
 
-    Values are those of the dashboards' variables, as regular expressions where several can be chosen; one that is not
-    given is all of them.
+    Values are those of the dashboards' variables, as regular expressions where several can be chosen; of these, one that
+    is not given is all of them. `dag_id` and `target` have to be given.
     """
     return [query for document in dashboards().values() for query in _of(document, values, range_seconds, step_seconds)]
 
@@ -73,8 +75,8 @@ def _of(document: Mapping[str, Any], values: Mapping[str, str], range_seconds: i
         "__range": f"{range_seconds}s",
         "__interval": f"{step}s",
         "__interval_ms": str(step * 1000),
-        # Four scrapes of a minute, or of fifteen seconds: Grafana's is never shorter.
-        "__rate_interval": f"{max(240, step + 60)}s",
+        # Grafana's, where the least step of a query is that long.
+        "__rate_interval": f"{4 * step}s",
     }
 
     def fill(expr: str) -> str:
@@ -82,7 +84,7 @@ def _of(document: Mapping[str, Any], values: Mapping[str, str], range_seconds: i
 
     for variable in variables:
         if variable["type"] == "query":
-            asked = LABEL_VALUES.fullmatch(variable["query"]["query"])
+            asked = LABEL_VALUES.fullmatch(variable["query"])
             assert asked is not None, f"{uid}: the variable {variable['name']} asks something else"
             expr = f"group by ({asked['label']}) (last_over_time({fill(asked['selector'])}[{range_seconds}s]))"
             yield Query(
