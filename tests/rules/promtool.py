@@ -2,7 +2,7 @@
 
 A `Case` is one alert in one `Situation`: the series there are, and what has to be so at which time. Modules named
 `cases_*.py` hold them in `CASES`; `test_rules.py` runs them all, with both versions, and holds that every alert has a
-case for every situation.
+case for every situation. Cases that share one list of series are played together: that is what takes the time.
 
 Series have a value every five seconds, or none: `series("up", {"pod": "a"}, {0: 1, 15: 1, 30: STALE})`.
 """
@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -117,6 +118,7 @@ class Case:
         return f"{self.alert} {self.situation}{', ' if self.name else ''}{self.name}"
 
 
+@cache
 def groups_of(path: Path) -> list[dict[str, Any]]:
     """The groups of a file of rules."""
     groups: list[dict[str, Any]] = yaml.safe_load(path.read_text("utf-8"))["groups"]
@@ -124,7 +126,7 @@ def groups_of(path: Path) -> list[dict[str, Any]]:
 
 
 def alerts(directory: Path = RULES) -> dict[str, tuple[Path, dict[str, Any]]]:
-    """Every alert by its name, with its file. Two of the same name do not make two entries: see `alert_names`."""
+    """Every alert by its name, with its file."""
     return {
         rule["alert"]: (path, rule)
         for path in sorted(directory.glob("*.yaml"))
@@ -138,11 +140,14 @@ def document(cases: Iterable[Case], directory: Path = RULES) -> dict[str, Any]:
     """What `promtool test rules` reads, for cases that have the same rules and the same interval."""
     cases = list(cases)
     ((interval, files),) = {(case.interval_seconds, _files(case, directory)) for case in cases}
+    scenes: dict[int, list[Case]] = {}
+    for case in cases:
+        scenes.setdefault(id(case.series), []).append(case)
     return {
         "rule_files": [str(file) for file in files],
         "evaluation_interval": f"{interval}s",
         "group_eval_order": [group["name"] for file in files for group in groups_of(file)],
-        "tests": [_test(case) for case in cases],
+        "tests": [_test(scene) for scene in scenes.values()],
     }
 
 
@@ -154,7 +159,8 @@ def complaints(cases: Iterable[Case], promtool: str, directory: Path, rules: Pat
     said = []
     for number, some in enumerate(together.values()):
         file = directory / f"{number}.test.yaml"
-        file.write_text(yaml.safe_dump(document(some, rules), sort_keys=False, allow_unicode=True, width=10_000))
+        # JSON is YAML, too, and is written a hundred times as fast.
+        file.write_text(json.dumps(document(some, rules)))
         command = [promtool, "test", "rules", str(file)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
         if done.returncode:
@@ -167,50 +173,52 @@ def _files(case: Case, directory: Path) -> tuple[Path, ...]:
     return tuple(directory / name for name in dict.fromkeys(names))
 
 
-def _test(case: Case) -> dict[str, Any]:
-    firing = f'ALERTS{{alertname="{case.alert}",alertstate="firing"}}'
-    alert_tests, expression_tests = [], []
+def _test(scene: Sequence[Case]) -> dict[str, Any]:
+    return {
+        "name": "; ".join(map(str, scene)),
+        "interval": f"{GRID_SECONDS}s",
+        "input_series": [one.as_dict() for one in scene[0].series],
+        "alert_rule_test": [test for case in scene for test in _told(case)],
+        "promql_expr_test": [test for case in scene for test in _asked(case)],
+    }
+
+
+def _told(case: Case) -> Iterator[dict[str, Any]]:
+    """Alerts whose annotations are looked at."""
     for second, expected in case.firing.items():
-        expression_tests.append(
-            _expression(second, Value(firing, {_firing(case.alert, one.labels): 1 for one in expected}))
-        )
-        if told := [one for one in expected if one.annotations is not None]:
-            assert len(told) == len(expected), f"{case}: annotations of all or of none"
-            alert_tests.append(
-                {
-                    "eval_time": f"{second}s",
-                    "alertname": case.alert,
-                    "exp_alerts": [
-                        {"exp_labels": dict(one.labels), "exp_annotations": dict(one.annotations or {})} for one in told
-                    ],
-                }
-            )
-    end = max([*case.firing, *case.values, 0])
+        told = [one for one in expected if one.annotations is not None]
+        assert not told or len(told) == len(expected), f"{case}: annotations of all or of none"
+        if told:
+            yield {
+                "eval_time": f"{second}s",
+                "alertname": case.alert,
+                "exp_alerts": [
+                    {"exp_labels": dict(one.labels), "exp_annotations": dict(one.annotations or {})} for one in told
+                ],
+            }
+
+
+def _asked(case: Case) -> Iterator[dict[str, Any]]:
+    """Expressions: which instances fire at a time, and since when."""
+    firing = selector("ALERTS", {"alertname": case.alert, "alertstate": "firing"})
+    assert case.firing or case.values, f"{case} asks nothing"
+    for second, expected in case.firing.items():
+        instances = [
+            selector("ALERTS", {"alertname": case.alert, "alertstate": "firing", **one.labels}) for one in expected
+        ]
+        yield _expression(second, Value(firing, dict.fromkeys(instances, 1)))
+    # Windows are a second longer than needed: whether one holds the moment at which it begins differs between versions.
     if case.never_from is not None:
+        end = max([*case.firing, *case.values])
         assert end > case.never_from, f"{case}: no time to be silent in"
-        # A second more than needed: whether a window holds the moment at which it begins differs between versions.
-        window = f"{end - case.never_from + 1}s"
-        expression_tests.append(_expression(end, Value(f"count_over_time({firing}[{window}])", {})))
+        yield _expression(end, Value(f"count_over_time({firing}[{end - case.never_from + 1}s])", {}))
     if case.without_gap is not None:
         begin, until = case.without_gap
         assert case.firing[until], f"{case}: nothing is said to fire at the end of the time without a gap"
         evaluations = until // case.interval_seconds - (begin - 1) // case.interval_seconds
-        counted = f"count_over_time({firing}[{until - begin + 1}s]) != {evaluations}"
-        expression_tests.append(_expression(until, Value(counted, {})))
+        yield _expression(until, Value(f"count_over_time({firing}[{until - begin + 1}s]) != {evaluations}", {}))
     for second, values in case.values.items():
-        expression_tests += [_expression(second, value) for value in values]
-    assert expression_tests, f"{case} asks nothing"
-    return {
-        "name": str(case),
-        "interval": f"{GRID_SECONDS}s",
-        "input_series": [one.as_dict() for one in case.series],
-        "alert_rule_test": alert_tests,
-        "promql_expr_test": expression_tests,
-    }
-
-
-def _firing(alert: str, labels: Mapping[str, str]) -> str:
-    return selector("ALERTS", {"alertname": alert, "alertstate": "firing", **labels})
+        yield from (_expression(second, value) for value in values)
 
 
 def _expression(second: int, value: Value) -> dict[str, Any]:
