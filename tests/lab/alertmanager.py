@@ -80,6 +80,35 @@ def into_inbox(document: Document, url: str) -> Document:
     return changed
 
 
+USER, PASSWORD, ROUTING_KEY = "alertmanager", "of the mail server", "0123456789abcdef0123456789abcdef"
+"""What the local servers want to be shown."""
+
+
+def redirected(document: Document, directory: Path, url: str, *, smtp_port: int, smtp_ca: Path) -> Document:
+    """The same with receivers of their own kinds, on loopback: `url`/slack, /pagerduty and /webhook/RECEIVER, and mail.
+
+    The secrets are in files, as they are to be; the mail server has to show a certificate for 127.0.0.1.
+    """
+    changed = copy.deepcopy(document)
+    for name, content in (("slack-url", f"{url}/slack"), ("smtp-password", PASSWORD), ("routing-key", ROUTING_KEY)):
+        (directory / name).write_text(content, "utf-8")
+    changed["global"] |= {
+        "slack_api_url_file": str(directory / "slack-url"),
+        "pagerduty_url": f"{url}/pagerduty",
+        "smtp_smarthost": f"127.0.0.1:{smtp_port}",
+        "smtp_auth_username": USER,
+        "smtp_auth_password_file": str(directory / "smtp-password"),
+    }
+    for receiver in changed["receivers"]:
+        for mail in receiver.get("email_configs", []):
+            mail["tls_config"] = {"ca_file": str(smtp_ca)}
+        for pager in receiver.get("pagerduty_configs", []):
+            pager["routing_key_file"] = str(directory / "routing-key")
+        for hook in receiver.get("webhook_configs", []):
+            hook["url"] = f"{url}/webhook/{receiver['name']}"
+    return changed
+
+
 # --- what it sends ---------------------------------------------------------------------------------------------------
 
 
