@@ -1,0 +1,656 @@
+"""netprobe itself, and how pods start: the alerts of netprobe-itself.yaml."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tests.rules.gauges import Say, Text, fires, some, told
+from tests.rules.pods import SCRAPE_SECONDS, Pod, Says, scraped, short_lived
+from tests.rules.promtool import STALE, Case, Firing, Series, Situation, series
+
+MINUTE = 60
+HOUR = 3600
+NAMESPACE = "airflow"
+SELF = f"netprobe-self?var-namespace={NAMESPACE}"
+TASK = f"netprobe-task?var-namespace={NAMESPACE}"
+SINK = "remote_write"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """One alert, and what makes it fire."""
+
+    alert: str
+    say: Say
+    text: Text
+    """Of two pods out of three."""
+    within: int
+    """Seconds after which it fires, at the latest."""
+    passes: int
+    """Seconds after which it is over, at the latest, when all pods are well again."""
+    labels: dict[str, str] = field(default_factory=dict)
+    well: Say | None = None
+    """What pods say that are nearly as bad; those that are well where nothing else is given."""
+
+
+def standard(about: About) -> list[Case]:
+    """What every alert on a share of the pods has in common: two of them at least, and more than a quarter."""
+    alert, say = about.alert, about.say
+    where = {"namespace": NAMESPACE, **about.labels}
+    firing = [fires(alert, where)]
+    told_of = [fires(alert, where, about.text)]
+    end = about.within + 10 * MINUTE
+    over = about.within + about.passes
+
+    def pods(number: int, until: int = end, *, ended: bool = False, begins: int = 0) -> list[Pod]:
+        return [scraped(f"pod-{begins}-{index}", begins, until, ended=ended) for index in range(number)]
+
+    def case(
+        situation: Situation, found: list[Series], by_time: dict[int, list[Firing]], name: str, *, never: bool = False
+    ) -> Case:
+        return Case(
+            alert=alert,
+            situation=situation,
+            name=name,
+            series=found,
+            firing=by_time,
+            never_from=0 if never else None,
+            interval_seconds=MINUTE,
+        )
+
+    cases = [
+        case(Situation.FIRES, some(pods(3), say, bad=2), {MINUTE: [], about.within: told_of, end: firing}, ""),
+        case(Situation.BELOW, some(pods(1), say, bad=1), {end: []}, "one pod, and it is the only one", never=True),
+        case(Situation.BELOW, some(pods(8), say, bad=2), {end: []}, "a quarter of the pods", never=True),
+        case(
+            Situation.RESOLVES,
+            some(pods(3, about.within + SCRAPE_SECONDS, ended=True), say, bad=2)
+            + some(pods(3, over + MINUTE, begins=about.within + MINUTE), say, bad=0),
+            {about.within: firing, over: []},
+            "",
+        ),
+        case(
+            Situation.MISSING,
+            some(pods(3, about.within + SCRAPE_SECONDS, ended=True), say, bad=2),
+            {about.within: firing, over: []},
+            "all pods have gone",
+        ),
+        case(
+            Situation.MISSING,
+            [series("netprobe_probe_success", {"namespace": NAMESPACE, "pod": "a", "target": "t"}, {0: 1, end: 1})],
+            {end: []},
+            "nobody says anything of it",
+            never=True,
+        ),
+    ]
+    if about.well is not None:
+        nearly = some(pods(3), about.well, bad=3)
+        cases.append(case(Situation.BELOW, nearly, {end: []}, "all pods, but not by enough", never=True))
+    return cases
+
+
+def come_and_go(about: About) -> Case:
+    """Nobody lives long enough to be scraped twice, and the alert fires all the same, until all is well."""
+    wrong = short_lived(0, about.within + 10 * MINUTE)
+    well = short_lived(about.within + 10 * MINUTE, about.within + 10 * MINUTE + about.passes)
+    return Case(
+        alert=about.alert,
+        situation=Situation.SHORT_PODS,
+        series=some([*wrong, *well], about.say, bad=len(wrong)),
+        firing={
+            about.within + 10 * MINUTE: [fires(about.alert, {"namespace": NAMESPACE, **about.labels})],
+            about.within + 10 * MINUTE + about.passes: [],
+        },
+        without_gap=(about.within, about.within + 10 * MINUTE),
+        interval_seconds=MINUTE,
+    )
+
+
+# --- can it be believed? ---------------------------------------------------------------------------------------------
+
+
+def configured(pod: Pod, *, bad: bool = False) -> list[Series]:
+    return [told(pod, "netprobe_config_last_reload_successful", lambda _: float(not bad))]
+
+
+def lagging(seconds: float) -> Say:
+    def say(pod: Pod, *, bad: bool) -> list[Series]:
+        return [*configured(pod), told(pod, "netprobe_event_loop_lag_seconds", lambda _: seconds if bad else 0.01)]
+
+    return say
+
+
+def throttled(share: float, before: float = 0.0) -> Say:
+    """Kept off the CPU for this share of the time; `before` the first look for so many seconds."""
+
+    def say(pod: Pod, *, bad: bool) -> list[Series]:
+        def seconds(second: int) -> float:
+            return before + share * (second - pod.heard[0]) if bad else 0.0
+
+        return [*configured(pod), told(pod, "netprobe_cpu_throttled_seconds_total", seconds)]
+
+    return say
+
+
+def starved(pod: Pod, *, bad: bool) -> list[Series]:
+    return [
+        *pod.series(lambda _: Says(causes=["prober_starved"] if bad else [])),
+        told(pod, "netprobe_event_loop_lag_seconds", lambda _: 2.5 if bad else 0.01),
+    ]
+
+
+def misconfigured(pod: Pod, *, bad: bool) -> list[Series]:
+    cause = "probe_misconfigured"
+    return pod.series(lambda _: Says(causes=[cause] if bad else [], targets={"ledger": cause if bad else None}))
+
+
+def skipping(share: float) -> Say:
+    """Of four rounds each scrape, this share given up."""
+
+    def say(pod: Pod, *, bad: bool) -> list[Series]:
+        def rounds(second: int) -> float:
+            return 4 * (1 + (second - pod.heard[0]) // SCRAPE_SECONDS)
+
+        given_up = share if bad else 0.0
+        run = told(
+            pod,
+            "netprobe_probes_total",
+            lambda second: rounds(second) * (1 - given_up),
+            target="ledger",
+            type="tcp",
+            result="success",
+        )
+        skipped = told(pod, "netprobe_runs_skipped_total", lambda second: rounds(second) * given_up)
+        return [*configured(pod), run, skipped]
+
+    return say
+
+
+# --- is there anything? ----------------------------------------------------------------------------------------------
+
+
+def pushing(share: float) -> Say:
+    """Of ten requests each time the pod is heard of, this share fails."""
+
+    def say(pod: Pod, *, bad: bool) -> list[Series]:
+        failed = share if bad else 0.0
+
+        def requests(second: int) -> float:
+            return 10 * (1 + (second - pod.heard[0]) // SCRAPE_SECONDS)
+
+        found = [
+            told(
+                pod, "netprobe_push_requests_total", lambda s: requests(s) * (1 - failed), sink=SINK, result="success"
+            ),
+            told(pod, "netprobe_push_requests_total", lambda s: requests(s) * failed, sink=SINK, result="failure"),
+        ]
+        if bad:
+            where = {"sink": SINK, "phase": "connect", "reason": "refused"}
+            found.append(told(pod, "netprobe_push_failures_total", lambda s: requests(s) * failed, **where))
+        return found
+
+    return say
+
+
+def dropping(share: float) -> Say:
+    """Of a thousand samples each time the pod is heard of, this share is refused."""
+
+    def say(pod: Pod, *, bad: bool) -> list[Series]:
+        lost = share if bad else 0.0
+
+        def samples(second: int) -> float:
+            return 1000 * (1 + (second - pod.heard[0]) // SCRAPE_SECONDS)
+
+        return [
+            *pushing(0)(pod, bad=False),
+            told(pod, "netprobe_push_samples_total", lambda s: samples(s) * (1 - lost), sink=SINK, result="taken"),
+            told(pod, "netprobe_push_samples_total", lambda s: samples(s) * lost, sink=SINK, result="dropped"),
+        ]
+
+    return say
+
+
+SHARES = [
+    About(
+        alert="NetprobeConfigUnusable",
+        say=configured,
+        text=Text(
+            "66.67% of the netprobes in airflow cannot use their configuration.",
+            "2 of 3 pods go on with what they had before, or with what they found themselves.",
+            "netprobeconfigunusable",
+            SELF,
+        ),
+        within=6 * MINUTE,
+        passes=4 * MINUTE,
+    ),
+    About(
+        alert="NetprobeLagging",
+        say=lagging(0.9),
+        well=lagging(0.5),
+        text=Text(
+            "66.67% of the netprobes in airflow run late: latencies there are too high.",
+            "2 of 3 pods were late by more than half a second, the worst by 900ms.",
+            "netprobelagging",
+            SELF,
+        ),
+        within=11 * MINUTE,
+        passes=4 * MINUTE,
+    ),
+    About(
+        alert="NetprobeThrottled",
+        say=throttled(0.15, before=15),
+        well=throttled(0.099),
+        text=Text(
+            "The CPU limit of 66.67% of the netprobes in airflow is too low.",
+            "2 of 3 pods were kept off the CPU by their limit for more than twelve seconds within two minutes. "
+            "Latencies there are too high, and timeouts may be their own.",
+            "netprobethrottled",
+            SELF,
+        ),
+        within=13 * MINUTE,
+        passes=5 * MINUTE,
+    ),
+    About(
+        alert="NetprobeStarved",
+        say=starved,
+        text=Text(
+            "66.67% of the netprobes in airflow have too little CPU to tell a slow network from their own slowness.",
+            "2 of 3 pods blame their timeouts on their own lack of CPU; the worst of all was late by 2.5s.",
+            "prober_starved",
+            SELF,
+        ),
+        within=4 * MINUTE,
+        passes=9 * MINUTE,
+    ),
+    About(
+        alert="NetprobeProbeMisconfigured",
+        say=misconfigured,
+        text=Text(
+            "netprobe cannot ask ledger in airflow: this is about its configuration, not about the network.",
+            "2 of 3 pods say so. Whether the target can be reached is not known.",
+            "probe_misconfigured",
+            "netprobe-target?var-namespace=airflow&var-target=ledger",
+        ),
+        within=4 * MINUTE,
+        passes=9 * MINUTE,
+        labels={"target": "ledger"},
+    ),
+    About(
+        alert="NetprobeRunsSkipped",
+        say=skipping(0.5),
+        well=skipping(0.1),
+        text=Text(
+            "netprobe gives up 33.33% of its runs in airflow: results are older than they should be.",
+            "240 runs were given up within a quarter of an hour in 2 of 3 pods, because the run before was still under "
+            "way or too many were.",
+            "netproberunsskipped",
+            SELF,
+        ),
+        within=15 * MINUTE,
+        passes=20 * MINUTE,
+    ),
+    About(
+        alert="NetprobePushFailing",
+        say=pushing(1.0),
+        well=pushing(0.5),
+        text=Text(
+            "66.67% of the pushes to remote_write from airflow fail.",
+            "2 of 3 pods had pushes that failed within ten minutes, mostly with connect/refused. Pods that end "
+            "before they succeed are not heard of.",
+            "netprobepushfailing",
+            SELF,
+        ),
+        within=8 * MINUTE,
+        passes=14 * MINUTE,
+        labels={"sink": SINK},
+    ),
+    About(
+        alert="NetprobePushLosesSamples",
+        say=dropping(0.1),
+        well=dropping(0.01),
+        text=Text(
+            "remote_write will never get 6.667% of what was pushed from airflow.",
+            "2 of 3 pods had samples refused within a quarter of an hour. Counts and error rates of that time are too "
+            "low.",
+            "netprobepushlosessamples",
+            SELF,
+        ),
+        within=4 * MINUTE,
+        passes=20 * MINUTE,
+        labels={"sink": SINK},
+    ),
+]
+
+# --- pods that are not heard of --------------------------------------------------------------------------------------
+
+
+def up(pod: Pod, *, bad: bool) -> list[Series]:
+    return [told(pod, "up", lambda _: float(not bad), job="netprobe", instance=pod.name)]
+
+
+SCRAPES = About(
+    alert="NetprobeScrapeFailing",
+    say=up,
+    text=Text(
+        "Prometheus cannot scrape 66.67% of the netprobes in airflow.",
+        "2 of 3 pods that Prometheus has found have not answered it once within five minutes. What they see is "
+        "not known, and no alert about it can fire.",
+        "netprobescrapefailing",
+        SELF,
+    ),
+    within=12 * MINUTE,
+    passes=4 * MINUTE,
+)
+
+
+def running(kind: str) -> Say:
+    """What kube-state-metrics says of a pod, and what a pod says that is well."""
+
+    def say(pod: Pod, *, bad: bool) -> list[Series]:
+        labels = {"namespace": pod.namespace, "pod": pod.name, "uid": f"uid-{pod.name}"}
+        points = dict.fromkeys(pod.heard, 1.0)
+        ends = {} if pod.ends is None else {pod.ends: STALE}
+        found = [
+            series(f"kube_pod_{kind}_status_running", {**labels, "container": name}, {**points, **ends})
+            for name in ("netprobe", "base")
+        ]
+        return found if bad else [*found, *configured(pod)]
+
+    return say
+
+
+SILENCE = About(
+    alert="NetprobeNoData",
+    say=running("init_container"),
+    text=Text(
+        "66.67% of the netprobes that run in airflow are not heard of.",
+        "2 of 3 pods whose netprobe has been running for five minutes are not scraped and push nothing. What they see "
+        "is not known, and no alert about it can fire.",
+        "netprobenodata",
+        SELF,
+    ),
+    within=12 * MINUTE,
+    passes=4 * MINUTE,
+)
+
+
+def quiet(about: About, situation: Situation, name: str, series: Sequence[Series], until: int = HOUR) -> Case:
+    """The alert never fires."""
+    return Case(
+        alert=about.alert,
+        situation=situation,
+        name=name,
+        series=series,
+        firing={until: []},
+        never_from=0,
+        interval_seconds=MINUTE,
+    )
+
+
+def overlapping(until: int, lives: int, **where: str) -> list[Pod]:
+    """Pods that live so long; one begins each 20 seconds."""
+    return [
+        Pod(name=f"short-{begins}", heard=range(begins, begins + lives, 5), ends=begins + lives, **where)
+        for begins in range(0, until, 20)
+    ]
+
+
+NEVER_OF_SHORT_PODS = [
+    quiet(SCRAPES, Situation.SHORT_PODS, "none of them answers", some(short_lived(0, HOUR), up, bad=180)),
+    quiet(
+        SCRAPES,
+        Situation.SHORT_PODS,
+        "they answer, and stay in the discovery for a minute after they ended",
+        [
+            series(
+                "up",
+                {**pod.labels, "job": "netprobe", "instance": pod.name},
+                {pod.heard[0]: 1, **{pod.heard[0] + late: 0 for late in (15, 30, 45, 60)}, pod.heard[0] + 75: STALE},
+            )
+            for pod in short_lived(0, HOUR)
+        ],
+    ),
+    quiet(
+        SILENCE,
+        Situation.SHORT_PODS,
+        "they are seen by kube-state-metrics alone",
+        some(overlapping(HOUR, 60), SILENCE.say, bad=180),
+    ),
+]
+
+UNHEARD = [
+    *standard(SCRAPES),
+    *standard(SILENCE),
+    *NEVER_OF_SHORT_PODS,
+    Case(
+        alert="NetprobeNoData",
+        situation=Situation.FIRES,
+        name="beside the task, before Kubernetes 1.29",
+        series=some([scraped(f"pod-{i}", 0, HOUR) for i in range(3)], running("container"), bad=3),
+        firing={HOUR: [fires("NetprobeNoData", {"namespace": NAMESPACE})]},
+        interval_seconds=MINUTE,
+    ),
+    quiet(
+        SILENCE,
+        Situation.BELOW,
+        "pods that are found and do not answer are another alert",
+        [
+            one
+            for pod in (scraped(f"pod-{i}", 0, HOUR) for i in range(3))
+            for one in (*SILENCE.say(pod, bad=True), *up(pod, bad=True))
+        ],
+    ),
+    quiet(
+        SILENCE,
+        Situation.BELOW,
+        "pods that push once in five minutes",
+        [
+            one
+            for index in range(3)
+            for one in (
+                *SILENCE.say(scraped(f"pod-{index}", 0, HOUR), bad=True),
+                *configured(Pod(name=f"pod-{index}", heard=range(90, HOUR, 300))),
+            )
+        ],
+    ),
+    quiet(
+        SILENCE,
+        Situation.MISSING,
+        "kube-state-metrics is not there",
+        some([scraped(f"pod-{i}", 0, 10 * MINUTE, ended=True) for i in range(3)], configured, bad=0),
+    ),
+    quiet(
+        SILENCE,
+        Situation.MISSING,
+        "the pods have finished, and their containers are listed for an hour",
+        [
+            series(
+                "kube_pod_init_container_status_running",
+                {"namespace": NAMESPACE, "pod": f"pod-{i}", "uid": f"uid-{i}", "container": "netprobe"},
+                {second: float(second < 4 * MINUTE) for second in range(0, HOUR, 30)},
+            )
+            for i in range(3)
+        ],
+    ),
+    Case(
+        alert="NetprobePushFailing",
+        situation=Situation.FIRES,
+        name="told afterwards, by pods that are not scraped",
+        # Nothing is heard of them for twenty minutes, until they can push again what they have counted meanwhile.
+        series=[
+            one
+            for index in range(3)
+            for pod in [Pod(name=f"pod-{index}", heard=[MINUTE, *range(20 * MINUTE, 40 * MINUTE, MINUTE)])]
+            for one in [
+                told(
+                    pod,
+                    "netprobe_push_requests_total",
+                    lambda second: second // MINUTE if second < 2 * MINUTE else second // MINUTE - 18,
+                    sink=SINK,
+                    result="success",
+                ),
+                told(
+                    pod,
+                    "netprobe_push_requests_total",
+                    lambda second: 0 if second < 2 * MINUTE else 40,
+                    sink=SINK,
+                    result="failure",
+                ),
+            ]
+        ],
+        firing={
+            20 * MINUTE: [],
+            28 * MINUTE: [fires("NetprobePushFailing", {"namespace": NAMESPACE, "sink": SINK})],
+            40 * MINUTE: [],
+        },
+        interval_seconds=MINUTE,
+    ),
+]
+
+
+# --- how pods start --------------------------------------------------------------------------------------------------
+
+
+def gated(seconds: float, *, in_vain: bool = False) -> Say:
+    """Held back for so long, the bad ones."""
+
+    def say(pod: Pod, *, bad: bool) -> list[Series]:
+        return [
+            told(pod, "netprobe_startup_gate_seconds", lambda _: seconds if bad else 0.0),
+            told(pod, "netprobe_startup_gate_timed_out", lambda _: float(bad and in_vain)),
+        ]
+
+    return say
+
+
+def not_ready(pod: Pod, *, bad: bool) -> list[Series]:
+    """It says so while it is young, as every pod forgets it."""
+
+    def says(second: int) -> Says:
+        return Says(causes=["network_not_ready"] if bad and second - pod.heard[0] < 5 * MINUTE else [])
+
+    return [*pod.series(says), *gated(0)(pod, bad=False)]
+
+
+STARTS = [
+    About(
+        alert="NetprobeNetworkNotReady",
+        say=not_ready,
+        text=Text(
+            "50% of the pods that start in airflow have no network in their first seconds.",
+            "In 3 of 6 pods that started within a quarter of an hour all targets failed together at first, and none "
+            "since. Tasks that connect at once fail there.",
+            "network_not_ready",
+            TASK,
+        ),
+        within=3 * MINUTE,
+        passes=18 * MINUTE,
+    ),
+    About(
+        alert="NetprobeStartGateSlow",
+        say=gated(7.5),
+        well=gated(5.0),
+        text=Text(
+            "50% of the tasks that start in airflow wait more than five seconds for what they need.",
+            "3 of 6 pods that started within a quarter of an hour were held back that long until the targets that are "
+            "gates answered, at most for 7.5s.",
+            "netprobestartgateslow",
+            TASK,
+        ),
+        within=3 * MINUTE,
+        passes=18 * MINUTE,
+    ),
+    About(
+        alert="NetprobeStartGateTimedOut",
+        say=gated(10.0, in_vain=True),
+        well=gated(10.0),
+        text=Text(
+            "50% of the tasks that start in airflow do so though what they need has not answered.",
+            "3 of 6 pods that started within a quarter of an hour were held back for as long as the gate may, in vain.",
+            "netprobestartgatetimedout",
+            TASK,
+        ),
+        within=3 * MINUTE,
+        passes=18 * MINUTE,
+    ),
+]
+
+
+def starting(about: About) -> list[Case]:
+    """Three of the pods that started, and more than a quarter of these: those that started long ago do not count."""
+    alert, say = about.alert, about.say
+    old = [one for i in range(50) for one in gated(0)(scraped(f"old-{i}", 0, 3 * HOUR, namespace=NAMESPACE), bad=False)]
+    begins = 2 * HOUR
+    firing = [fires(alert, {"namespace": NAMESPACE})]
+
+    def fresh(number: int) -> list[Pod]:
+        return [scraped(f"pod-{index}", begins, 3 * HOUR) for index in range(number)]
+
+    def case(situation: Situation, name: str, found: list[Series], by_time: dict[int, list[Firing]]) -> Case:
+        return Case(alert=alert, situation=situation, name=name, series=found, firing=by_time, interval_seconds=MINUTE)
+
+    at = begins + about.within
+    cases = [
+        case(
+            Situation.FIRES,
+            "",
+            [*old, *some(fresh(6), say, bad=3)],
+            {begins: [], at: [fires(alert, {"namespace": NAMESPACE}, about.text)], begins + 14 * MINUTE: firing},
+        ),
+        quiet(
+            about,
+            Situation.BELOW,
+            "two pods, and they are all that started",
+            [*old, *some(fresh(2), say, bad=2)],
+            3 * HOUR,
+        ),
+        quiet(
+            about, Situation.BELOW, "a quarter of those that started", [*old, *some(fresh(12), say, bad=3)], 3 * HOUR
+        ),
+        # They live on, and are not told of again: a start is over.
+        case(
+            Situation.RESOLVES,
+            "",
+            [*old, *some(fresh(6), say, bad=3)],
+            {begins + 14 * MINUTE: firing, begins + about.passes: []},
+        ),
+        quiet(about, Situation.MISSING, "nobody starts", old, 3 * HOUR),
+        quiet(
+            about,
+            Situation.MISSING,
+            "nobody says anything of it",
+            [one for pod in fresh(3) for one in pod.series(lambda _: Says())],
+            3 * HOUR,
+        ),
+        Case(
+            alert=alert,
+            situation=Situation.SHORT_PODS,
+            series=some(
+                [*short_lived(0, 20 * MINUTE), *short_lived(20 * MINUTE, HOUR)],
+                say,
+                bad=len(short_lived(0, 20 * MINUTE)),
+            ),
+            firing={20 * MINUTE: firing, HOUR: []},
+            without_gap=(about.within, 20 * MINUTE),
+            interval_seconds=MINUTE,
+        ),
+    ]
+    if about.well is not None:
+        cases.append(
+            quiet(
+                about,
+                Situation.BELOW,
+                "all of them, but not by enough",
+                [*old, *some(fresh(6), about.well, bad=6)],
+                3 * HOUR,
+            )
+        )
+    return cases
+
+
+CASES = [
+    *(case for about in SHARES for case in (*standard(about), come_and_go(about))),
+    *UNHEARD,
+    *(case for about in STARTS for case in starting(about)),
+]
