@@ -10,15 +10,16 @@ from grafana.parts import (
     GREEN,
     HALF_MINUTE,
     ORANGE,
+    PART,
     RED,
     RUNBOOK_OF_CELL,
     RUNBOOK_OF_SERIES,
     SHARE,
     Ask,
     Column,
-    Marked,
     Row,
     between,
+    changes,
     chosen,
     coloured_causes,
     from_cell,
@@ -54,6 +55,13 @@ def burn(window: str) -> str:
     return f"netprobe:probe_errors:ratio{window}{{{NAMESPACE}}} / {BUDGET}"
 
 
+def _verdicts_of_some(offset: str) -> str:
+    return (
+        f'sum by (namespace, cause) ({VERDICTS}{{{WHERE}, cause!="healthy", cause=~"$cause"}}{offset})'
+        f" / on (namespace) group_left () sum by (namespace) ({PODS}{offset}) >= {PART}"
+    )
+
+
 def _now() -> Row:
     return Row(
         title="Now",
@@ -77,8 +85,8 @@ def _now() -> Row:
             stat(
                 "Most frequent cause",
                 "The cause that most pods name. Its section in the runbook is one click away.",
-                f"topk(1, sum by (cause) ({UNHEALTHY})) or (sum by (cause) ({HEALTHY}) unless on () {UNHEALTHY})",
-                steps=((None, GREEN),),
+                f"topk(1, sum by (cause) ({UNHEALTHY})) or (0 * sum by (cause) ({HEALTHY}) unless on () {UNHEALTHY})",
+                steps=ANY_IS_BAD,
                 named_by="cause",
                 no_value="No pod has reported",
                 links=[RUNBOOK_OF_SERIES],
@@ -286,14 +294,7 @@ def make() -> dashboard.Dashboard:
             chosen("cause", "Cause", f"{VERDICTS}{{{NAMESPACE}}}", "Narrows down who suffers, and from what."),
             runbook_address(),
         ],
-        annotations=[
-            Marked(
-                "Verdicts",
-                f'sum by (namespace, cause) ({VERDICTS}{{{WHERE}, cause!="healthy", cause=~"$cause"}})',
-                title="{{cause}}",
-                text="in {{namespace}}",
-            )
-        ],
+        annotations=changes(_verdicts_of_some, "in {{namespace}}"),
         since="1h",
         refresh="30s",
     )

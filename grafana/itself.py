@@ -13,8 +13,8 @@ from grafana.parts import (
     RED,
     Ask,
     Column,
-    Marked,
     Row,
+    changes,
     chosen,
     coloured,
     lines,
@@ -66,7 +66,7 @@ def _well() -> Row:
         title="Is it well?",
         panels=(
             stat(
-                "Agents",
+                "Agents reporting",
                 "Pods whose agent was scraped or has pushed within the last two minutes.",
                 f"{REPORTING} or vector(0)",
                 steps=NEUTRAL,
@@ -135,7 +135,7 @@ def _agents() -> Row:
         title="Agents",
         panels=(
             lines(
-                "Agents",
+                "Agents over time",
                 "How many report at all, how many of them are scraped, and how many Prometheus has found and cannot "
                 "scrape.",
                 Ask(expr=f"{REPORTING} or vector(0)", legend="reporting"),
@@ -211,14 +211,17 @@ def _lag() -> Row:
 
 
 def _cost() -> Row:
-    cpu = f"rate(process_cpu_seconds_total{{{WHERE}}}[$__rate_interval])"
+    cpu_seconds = f"process_cpu_seconds_total{{{WHERE}}}"
+    lifetime = f"(timestamp({cpu_seconds}) - process_start_time_seconds{{{WHERE}}})"
+    # A pod that was scraped once has no rate. It has an average, its start included.
+    cpu = f"(rate({cpu_seconds}[$__rate_interval]) or {cpu_seconds} / {lifetime})"
     memory = f"process_resident_memory_bytes{{{WHERE}}}"
     return Row(
         title="What does it cost?",
         panels=(
             lines(
                 "CPU of an agent",
-                "Of those that are scraped and live long enough to be scraped twice.",
+                "Of those that are scraped: within the last minutes, or since its start where it was scraped once.",
                 *spread(cpu),
                 unit=CORES,
                 decimals=4,
@@ -272,7 +275,8 @@ def _cost() -> Row:
 
 
 def _outside() -> Row:
-    nothing = 'label_replace(vector(0), "sink", "no push", "", "")'
+    pushed = f"last_over_time(netprobe_push_requests_total{{{WHERE}}}[$__interval])"
+    nothing = f'label_replace(vector(0) unless on () {pushed}, "sink", "nobody pushes", "", "")'
     return Row(
         title="Pushes and rules",
         panels=(
@@ -362,14 +366,10 @@ def make() -> dashboard.Dashboard:
                 listed=True,
             ),
         ],
-        annotations=[
-            Marked(
-                "Verdicts about netprobe",
-                f"sum by (cause) ({STARVED}) or sum by (cause) ({MISCONFIGURED})",
-                title="{{cause}}",
-                text="of netprobe itself",
-            )
-        ],
+        annotations=changes(
+            lambda offset: f"sum by (cause) ({STARVED}{offset}) or sum by (cause) ({MISCONFIGURED}{offset})",
+            "of netprobe itself",
+        ),
         since="6h",
         refresh="1m",
     )

@@ -5,7 +5,7 @@ Grafana's typed builders know every option; this is the choice of them that make
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 
@@ -41,6 +41,8 @@ NEUTRAL: Steps = ((None, "text"),)
 ANY_IS_BAD: Steps = ((None, GREEN), (1, RED))
 SHARE: Steps = ((None, GREEN), (0.000001, ORANGE), (0.25, RED))
 """Of pods. A quarter of them is where alerts begin."""
+PART = 0.05
+"""Of the pods: verdicts of fewer are no event for all."""
 BURN: Steps = ((None, GREEN), (1, ORANGE), (6, RED))
 """Of the error budget: at 1 it lasts as long as it should; 6 and 14.4 page."""
 
@@ -260,8 +262,6 @@ def lines(
         .draw_style(common.GraphDrawStyle.BARS if bars else common.GraphDrawStyle.LINE)
         .line_width(1)
         .fill_opacity(70 if stacked or bars else 10)
-        # A pod or a rule that was late by one round is no gap.
-        .span_nulls(180_000)
         .show_points(common.VisibilityMode.AUTO)
         .color_scheme(builders.FieldColor().mode(dashboard.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
         .thresholds(thresholds(steps or CALM))
@@ -451,11 +451,20 @@ class _Annotation(dashboard.AnnotationQuery):
 class Marked(Builder[dashboard.AnnotationQuery]):
     """Marks the times at which a query has a value above 0: from the first to the last of them."""
 
-    def __init__(self, name: str, expr: str, *, title: str, text: str, colour: str = RED) -> None:
+    def __init__(self, name: str, expr: str, *, title: str, text: str, colour: str) -> None:
         self._made = _Annotation(name, expr, title=title, text=text, colour=colour)
 
     def build(self) -> dashboard.AnnotationQuery:
         return self._made
+
+
+def changes(verdicts: Callable[[str], str], where: str) -> list[Marked]:
+    """When verdicts begin and end. `verdicts` is what holds, at an offset."""
+    now, before = f"({verdicts('')})", f"({verdicts(' offset 1m')})"
+    return [
+        Marked("Verdict begins", f"{now} unless {before}", title="{{cause}} begins", text=where, colour=RED),
+        Marked("Verdict ends", f"{before} unless {now}", title="{{cause}} ends", text=where, colour=GREEN),
+    ]
 
 
 # --- a dashboard ----------------------------------------------------------------------------------------------------

@@ -5,18 +5,20 @@ from __future__ import annotations
 from grafana_foundation_sdk.models import dashboard
 
 from grafana.parts import (
+    ANY_IS_BAD,
     BURN,
     GREEN,
     GREY,
     HALF_MINUTE,
     ORANGE,
+    PART,
     RED,
     RUNBOOK_OF_SERIES,
     SHARE,
     Ask,
     Column,
-    Marked,
     Row,
+    changes,
     chosen,
     coloured,
     coloured_causes,
@@ -70,6 +72,13 @@ def mean(phase: str = "") -> str:
     return f"{sums} / ({counts} > 0)"
 
 
+def _verdicts_of_some(offset: str) -> str:
+    return (
+        f"sum by (namespace, cause) ({CAUSES}{offset})"
+        f" / on (namespace) group_left () sum by (namespace) ({PROBING}{offset}) >= {PART}"
+    )
+
+
 def _now() -> Row:
     return Row(
         title="Now",
@@ -90,7 +99,7 @@ def _now() -> Row:
                 f"topk(1, sum by (cause) ({CAUSES}))"
                 f' or label_replace((sum({FAILING}) == 0) unless on () {CAUSES}, "cause", "healthy", "", "")'
                 f' or label_replace((sum({FAILING}) > 0) unless on () {CAUSES}, "cause", "no verdict yet", "", "")',
-                steps=((None, GREEN),),
+                steps=ANY_IS_BAD,
                 named_by="cause",
                 no_value="no pod probes it",
                 links=[RUNBOOK_OF_SERIES],
@@ -142,7 +151,7 @@ def _over_time() -> Row:
         title="Since when, and why",
         panels=(
             lines(
-                "Availability",
+                "Availability over time",
                 "Of all the times a pod was looked at, in how many its last run had succeeded, beside the objective.",
                 Ask(expr=availability("$__rate_interval"), legend="available"),
                 Ask(expr=f"max({OBJECTIVE})", legend="objective"),
@@ -339,14 +348,7 @@ def make() -> dashboard.Dashboard:
             ),
             runbook_address(),
         ],
-        annotations=[
-            Marked(
-                "Verdicts",
-                f"sum by (namespace, cause) ({CAUSES})",
-                title="{{cause}}",
-                text="in {{namespace}}",
-            )
-        ],
+        annotations=changes(_verdicts_of_some, "in {{namespace}}"),
         since="3h",
         refresh="1m",
     )

@@ -18,9 +18,9 @@ from grafana.parts import (
     Ask,
     Column,
     Link,
-    Marked,
     Row,
     between,
+    changes,
     chosen,
     coloured_causes,
     from_cell,
@@ -81,8 +81,8 @@ def _answer() -> Row:
                 "Most frequent cause",
                 "The cause that most of its pods have named. Its section in the runbook is one click away.",
                 f"topk(1, count by (cause) ({VERDICTS}))"
-                f' or label_replace(count({SEEN}) unless on () ({VERDICTS}), "cause", "healthy", "", "")',
-                steps=((None, GREEN),),
+                f' or label_replace(0 * count({SEEN}) unless on () ({VERDICTS}), "cause", "healthy", "", "")',
+                steps=ANY_IS_BAD,
                 named_by="cause",
                 no_value="No pod was seen",
                 links=[RUNBOOK_OF_SERIES],
@@ -309,14 +309,10 @@ def make() -> dashboard.Dashboard:
             ),
             runbook_address(),
         ],
-        annotations=[
-            Marked(
-                "Verdicts",
-                f'sum by (cause) (netprobe:diagnosis_pods:count2m{{{TASK}, cause!="healthy"}})',
-                title="{{cause}}",
-                text="in pods of the DAG",
-            )
-        ],
+        annotations=changes(
+            lambda offset: f'sum by (cause) (netprobe:diagnosis_pods:count2m{{{TASK}, cause!="healthy"}}{offset})',
+            "in pods of the DAG",
+        ),
         since="6h",
         refresh="1m",
     )

@@ -18,10 +18,16 @@ NEEDS: Mapping[tuple[str, str], str] = {
     ("netprobe-target", "Time to resolve the name"): "a target with a name",
     ("netprobe-target", "DNS messages per lookup"): "a target of type dns",
     ("netprobe-target", "Certificate expires in"): "a target that shows a certificate",
+    ("netprobe-task", "run_id"): "a pod that is scraped",
+    ("netprobe-task", "Verdict ends"): "a failure that is over",
+    ("netprobe-fleet", "Verdict ends"): "a failure that is over",
+    ("netprobe-target", "Verdict ends"): "a failure that is over",
+    ("netprobe-self", "Verdict begins"): "an agent that cannot do its work",
+    ("netprobe-self", "Verdict ends"): "an agent that could not do its work",
     ("netprobe-self", "Rules, share of their interval"): "a Prometheus that scrapes itself",
     ("netprobe-self", "Failed rule evaluations"): "a Prometheus that scrapes itself",
 }
-"""Panels, by dashboard and title, that show nothing where there is nothing to show; they say so in words."""
+"""By dashboard and name: what shows nothing where there is nothing to show. Panels say so in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +66,8 @@ def panels(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 def queries(values: Mapping[str, str], *, range_seconds: int = 3600, step_seconds: int = 60) -> list[Query]:
     """Every query of every dashboard.
 
-    Values are those of the dashboards' variables, as regular expressions where several can be chosen; of these, one that
-    is not given is all of them. `dag_id` and `target` have to be given.
+    Values are those of the dashboards' variables, as regular expressions where several can be chosen; of these, one
+    that is not given is all of them. `dag_id` and `target` have to be given.
     """
     return [query for document in dashboards().values() for query in _of(document, values, range_seconds, step_seconds)]
 
@@ -95,6 +101,7 @@ def _of(document: Mapping[str, Any], values: Mapping[str, str], range_seconds: i
                 instant=True,
                 step=f"{step}s",
                 label=asked["label"],
+                needs=NEEDS.get((uid, variable["name"])),
             )
     for panel in panels(document):
         for target in panel["targets"]:
@@ -115,5 +122,5 @@ def _of(document: Mapping[str, Any], values: Mapping[str, str], range_seconds: i
             expr=fill(annotation["expr"]),
             instant=False,
             step=f"{step}s",
-            needs="a failure",
+            needs=NEEDS.get((uid, annotation["name"]), "a failure that begins"),
         )
