@@ -124,9 +124,10 @@ def _whose(document: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     if len(running) > TASKS:
         yield "and", f"{count(len(running) - TASKS, 'more task')}"
     place = document.get("place") or {}
-    for key in ("pod", "namespace", "node"):
-        if key in place:
-            yield key, place[key]
+    if "pod" in place:
+        yield "pod", "/".join(filter(None, (place.get("namespace"), place["pod"])))
+    if "node" in place:
+        yield "node", place["node"]
 
 
 def _footer(links: Links) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Any, Protocol
 
-from agent.model import Outcome, Phase, Target
+from agent.model import DETAIL_LIMIT, Outcome, Phase, Target
 from agent.remarks import remarks, starved
-from agent.status_page.markup import lasting, prose, size, text
+from agent.status_page.markup import lasting, size, text
 from agent.wording import count, seconds
 
 STEP_TARGETS = 4
@@ -19,6 +19,7 @@ REST_BYTES = 250
 COMPACT_BYTES = 420
 """What a row with its last times may take above the least, where all rows are to have them."""
 ADDRESS_LIMIT = 90
+DETAIL_CUT = 100
 _PITCH = 7
 _HEIGHT = 18
 _BAR = 100
@@ -125,27 +126,22 @@ def _left_out(left: Sequence[tuple[int, Known]]) -> str:
 def _complete(number: int, known: Known, now: float) -> str:
     last = known.last
     if last is None:
-        return _compact(number, known, now)
-    return _row(
-        number,
-        known,
-        now,
-        cells=_times(known) + _phases(last, legend=True),
-        below=_sentence(last) + _details(number, last),
-    )
+        return _row(number, known, now, times=_times(known), phases="", below="")
+    phases = _phases(last, legend=True) + _details(number, last)
+    return _row(number, known, now, times=_times(known), phases=phases, below=_sentence(last))
 
 
 def _without_details(number: int, known: Known, now: float) -> str:
     last = known.last
     if last is None:
-        return _compact(number, known, now)
-    return _row(number, known, now, cells=_times(known) + _phases(last, legend=False), below=_sentence(last))
+        return _row(number, known, now, times=_times(known), phases="", below="")
+    return _row(number, known, now, times=_times(known), phases=_phases(last, legend=False), below=_sentence(last))
 
 
 def _compact(number: int, known: Known, now: float) -> str:
     last = known.last
-    below = _sentence(last, 100) if last is not None else ""
-    return _row(number, known, now, cells=f"{_times(known)}<td>", below=below, address=False)
+    below = _sentence(last, DETAIL_CUT) if last is not None else ""
+    return _row(number, known, now, times=_times(known), phases="", below=below, address=False)
 
 
 def _minimal(number: int, known: Known, now: float) -> str:  # noqa: ARG001 - a level like the others
@@ -171,23 +167,23 @@ def _state(known: Known) -> tuple[str, str]:
     return "bad", "<td><i aria-hidden=true>✕</i>fails"
 
 
-def _row(number: int, known: Known, now: float, *, cells: str, below: str, address: bool = True) -> str:
+def _row(number: int, known: Known, now: float, *, times: str, phases: str, below: str, address: bool = True) -> str:
     tone, state = _state(known)
     target = known.target
     where = f" <small>{text(target.type)} · <bdi>{text(target.address, ADDRESS_LIMIT)}</bdi></small>" if address else ""
     held = lasting(known.since, now) if known.since is not None else ""
-    under = f"<tr class=under><td><td colspan=5>{below}" if below else ""
+    under = f"<tr class=under><td><td colspan=4>{below}" if below else ""
     return (
         f"<tbody id=t{number} class={tone}><tr>{state}<th scope=row><bdi>{text(target.name)}</bdi>{where}"
-        f"<td class=for>{held}{cells}{under}</tbody>"
+        f"<td class=for>{held}{times}<td{' rowspan=2' if below else ''}>{phases}{under}</tbody>"
     )
 
 
-def _sentence(last: Outcome, limit: int | None = None) -> str:
+def _sentence(last: Outcome, limit: int = DETAIL_LIMIT) -> str:
     failure = last.failure
     if failure is None:
         return ""
-    return f"<p class=why><b>{failure.phase.value}/{failure.reason.value}</b> {prose(failure.detail[:limit])}</p>"
+    return f"<p class=why><b>{failure.phase.value}/{failure.reason.value}</b> {text(failure.detail, limit)}</p>"
 
 
 def _details(number: int, last: Outcome) -> str:
@@ -199,7 +195,7 @@ def _details(number: int, last: Outcome) -> str:
     if not said:
         return ""
     items = "".join(f"<li>{text(sentence)}</li>" for sentence in said)
-    return f"<details id=d{number}><summary>What the last run saw</summary><ul>{items}</ul></details>"
+    return f"<details id=d{number}><summary>What it saw</summary><ul>{items}</ul></details>"
 
 
 def _times(known: Known) -> str:
@@ -219,7 +215,7 @@ def _sparkline(recent: Sequence[Outcome]) -> str:
         if outcome.success:
             bars.append(f"M{x} {_HEIGHT}v-{max(2, round(outcome.duration_seconds / longest * (_HEIGHT - 2)))}")
         else:
-            crosses.append(f"M{x - 2} 7l4 4m0-4l-4 4")
+            crosses.append(f"M{x - 2} 6l5 6m0-6l-5 6")
     failed = len(recent) - len(worked)
     parts = [f"{failed} failed"] if failed else []
     if worked:
@@ -237,7 +233,7 @@ def _phases(last: Outcome, *, legend: bool) -> str:
     """Where the time of the last run went."""
     whole = sum(last.phases.values())
     if not last.phases or whole <= 0:
-        return "<td>"
+        return ""
     drawn, at = [], 0.0
     for phase, spent in last.phases.items():
         wide = spent / whole * _BAR
@@ -246,10 +242,10 @@ def _phases(last: Outcome, *, legend: bool) -> str:
     told = [f"{phase.value} {seconds(spent)}" for phase, spent in last.phases.items()]
     bar = f'<svg class=bar viewBox="0 0 {_BAR} 8" preserveAspectRatio=none '
     if not legend:
-        return f"<td>{bar}role=img><title>{text(', '.join(told))}</title>{''.join(drawn)}</svg>"
+        return f"{bar}role=img><title>{text(', '.join(told))}</title>{''.join(drawn)}</svg>"
     failed = last.failure.phase if last.failure else None
     words = "".join(
         f"<li{' class=x' if phase is failed else ''}><i class=p{_PHASES[phase]}></i>{text(said)}"
         for phase, said in zip(last.phases, told, strict=True)
     )
-    return f"<td>{bar}aria-hidden=true>{''.join(drawn)}</svg><ul class=phases>{words}</ul>"
+    return f"{bar}aria-hidden=true>{''.join(drawn)}</svg><ul class=phases>{words}</ul>"

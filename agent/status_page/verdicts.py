@@ -57,13 +57,13 @@ def verdict_section(document: Mapping[str, Any], failing: Collection[str], now: 
     first = ""
     if verdicts:
         eyebrow, sentence = _eyebrow(verdicts[0], state), text(verdicts[0]["summary"])
-        first = fitting(room, _bodies(verdicts[0], now)) or ""
+        first = fitting(room, _bodies(verdicts[0], now, is_open=True)) or ""
         room -= size(first)
     else:
         eyebrow, sentence, first = _without_verdict(document, state, now)
     shown = []
     for verdict in others:
-        article = fitting(room, (_article(verdict, failing, body) for body in _bodies(verdict, now)))
+        article = fitting(room, (_article(verdict, failing, body) for body in _bodies(verdict, now, is_open=False)))
         if article is None:
             break
         room -= size(article)
@@ -112,10 +112,10 @@ def _article(verdict: Mapping[str, Any], failing: Collection[str], body: str) ->
     )
 
 
-def _bodies(verdict: Mapping[str, Any], now: float) -> Iterator[str]:
+def _bodies(verdict: Mapping[str, Any], now: float, *, is_open: bool) -> Iterator[str]:
     """What stands below the sentence, with less and less of it."""
     most = _held(verdict, now) + _advice(verdict)
-    yield most + _evidence(verdict)
+    yield most + _evidence(verdict, is_open=is_open)
     yield most
     yield ""
 
@@ -146,11 +146,11 @@ def _paragraph(line: str) -> str:
     return f"<pre>{text(line)}</pre>" if line.startswith(" ") else f"<p>{prose(line)}</p>"
 
 
-def _evidence(verdict: Mapping[str, Any]) -> str:
+def _evidence(verdict: Mapping[str, Any], *, is_open: bool) -> str:
     if not verdict["evidence"]:
         return ""
     items = "".join(f"<li>{prose(sentence)}</li>" for sentence in verdict["evidence"])
-    return f"<details open><summary>Evidence</summary><ul>{items}</ul></details>"
+    return f"<details{' open' if is_open else ''}><summary>Evidence</summary><ul>{items}</ul></details>"
 
 
 def past_section(document: Mapping[str, Any]) -> str:

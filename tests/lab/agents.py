@@ -86,11 +86,13 @@ class Running:
 
 
 @asynccontextmanager
-async def running(directory: Path, configuration: str, *, env: dict[str, str] | None = None) -> AsyncIterator[Running]:
-    """`netprobe run` with this configuration (YAML), once it serves."""
+async def running(
+    directory: Path, configuration: str, *, env: dict[str, str] | None = None, port: int = 0
+) -> AsyncIterator[Running]:
+    """`netprobe run` with this configuration (YAML), once it serves; on a free port of loopback, or on this one."""
     file = directory / "netprobe.yaml"
     file.write_text(configuration, "utf-8")
-    async with started("run", "--config", str(file), "--listen", "127.0.0.1:0", env=env) as process:
+    async with started("run", "--config", str(file), "--listen", f"127.0.0.1:{port}", env=env) as process:
         agent = Running(process)
         try:
             agent.url = (await agent.event("agent_started"))["url"]
