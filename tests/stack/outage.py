@@ -43,6 +43,8 @@ def _print(story: Story[list[str]]) -> None:
         if "alerts" in one.notification.body and one.notification.path != PAGE:
             alerts = one.notification.body["alerts"]
             print(f"  {one.at:.1f} s {one.notification.path} {one.notification.body['status']}: {len(alerts)} alerts")
+            for alert in alerts:
+                print(f"    {alert['annotations']['summary']}\n      {alert['labels']}")
     print(f"silenced: {len(silenced)} alerts, {len(symptoms)} of them {SYMPTOM}")
     for phase, queries in story.looked.items():
         print(f"queries of dashboards without an answer, {phase}: {len(queries)}")

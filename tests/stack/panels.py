@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from tests.grafana.queries import Query, queries
@@ -20,8 +21,8 @@ CHOSEN: Final[Sequence[Mapping[str, str]]] = tuple(
 """What a reader has chosen: an HTTPS target, a database, a name, and a task whose pods push. What only some types have,
 one of them has."""
 
-RANGE_SECONDS: Final = 3600.0
-STEP_SECONDS: Final = 60.0
+RANGE_SECONDS: Final = 3600
+STEP_SECONDS: Final = 60
 _PATIENCE_SECONDS: Final = 25.0
 _POLL_SECONDS: Final = 0.5
 
@@ -29,11 +30,11 @@ _POLL_SECONDS: Final = 0.5
 def without_answer(fleet: Fleet, pace: Pace, phase: Phase) -> list[str]:
     """The queries that have none for any choice, with what was asked.
 
-    In health, only those are asked that need nothing else to be there. What has just begun may take a moment until it
-    has been scraped and recorded.
+    In health, only those are asked that need nothing else to be there; after the mend, only those that do. What has
+    just begun may take a moment until it has been scraped and recorded.
     """
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    waiting = [asked for asked in _asked(pace) if phase == "broken" or asked[0].needs is None]
+    waiting = [asked for asked in _asked(pace) if phase == "broken" or (asked[0].needs is None) == (phase == "healthy")]
     while True:
         waiting = [asked for asked in waiting if not any(_has_answer(fleet, pace, query) for query in asked)]
         if not waiting or time.monotonic() > deadline:
@@ -43,11 +44,11 @@ def without_answer(fleet: Fleet, pace: Pace, phase: Phase) -> list[str]:
 
 def _asked(pace: Pace) -> list[list[Query]]:
     """Each query, once for each choice that makes a difference to it."""
-    span, step = (math.ceil(pace.seconds(seconds)) for seconds in (RANGE_SECONDS, STEP_SECONDS))
     found: dict[tuple[str, str], dict[str, Query]] = {}
     for chosen in CHOSEN:
-        for query in queries(chosen, range_seconds=span, step_seconds=step):
-            found.setdefault((query.kind, str(query)), {})[query.expr] = query
+        for query in queries(chosen, range_seconds=RANGE_SECONDS, step_seconds=STEP_SECONDS):
+            expr = pace.expression(query.expr)
+            found.setdefault((query.kind, str(query)), {})[expr] = replace(query, expr=expr)
     return [list(asked.values()) for asked in found.values()]
 
 
@@ -63,8 +64,8 @@ def _has_answer(fleet: Fleet, pace: Pace, query: Query) -> bool:
 
 def _over_time(fleet: Fleet, pace: Pace, query: Query) -> list[dict[str, Any]]:
     now = time.time()
-    span = math.ceil(pace.seconds(RANGE_SECONDS))
-    times = {"start": f"{now - span:.3f}", "end": f"{now:.3f}", "step": query.step}
+    span, step = pace.seconds(RANGE_SECONDS), pace.seconds(STEP_SECONDS)
+    times = {"start": f"{now - span:.3f}", "end": f"{now:.3f}", "step": f"{step:g}"}
     series: list[dict[str, Any]] = fleet.prometheus("/api/v1/query_range", query=query.expr, **times)["result"]
     return series
 

@@ -13,6 +13,7 @@ import yaml
 from tests.lab import alertmanager as lab
 from tests.lab.alertmanager import Alertmanager, Inbox
 from tests.lab.command import REPOSITORY
+from tests.lab.fleet import history
 from tests.lab.pace import Document, Pace
 from tests.lab.receivers import Receiver
 
@@ -55,11 +56,13 @@ async def monitoring(directory: Path, pace: Pace, discovery: Path) -> AsyncItera
         lab.inbox() as inbox,
         lab.alertmanager(directory, pace.alertmanager(_receiving(inbox.url))) as alertmanager,
     ):
+        storage = directory / "prometheus"
+        history.write(storage, pace)
         prometheus = Receiver(
             (
                 "prometheus",
                 f"--config.file={_configuration(directory, pace, discovery, alertmanager.port)}",
-                f"--storage.tsdb.path={directory / 'prometheus'}",
+                f"--storage.tsdb.path={storage}",
                 "--web.listen-address=:{port}",
                 "--web.enable-remote-write-receiver",
                 f"--query.lookback-delta={_milliseconds(pace.seconds(LOOKBACK_SECONDS))}",
@@ -98,7 +101,10 @@ def _configuration(directory: Path, pace: Pace, discovery: Path, alertmanager_po
         "global": {"scrape_interval": "15s", "evaluation_interval": "1m"},
         "rule_files": [f"{rules}/*.yaml"],
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{alertmanager_port}"]}]}]},
-        "scrape_configs": scraping,
+        "scrape_configs": [
+            *scraping,
+            {"job_name": "prometheus", "static_configs": [{"targets": [f"127.0.0.1:{PORT}"]}]},
+        ],
     }
     file = directory / "prometheus.yml"
     _write(file, pace.prometheus(document))

@@ -23,7 +23,7 @@ TARGETS: Final = frozenset(str(target["name"]) for dag in DAGS for target in dag
 CAUSE: Final = "dns_unreachable"
 SYMPTOM: Final = "NetprobeTargetFailing"
 
-Phase = Literal["healthy", "broken"]
+Phase = Literal["healthy", "broken", "mended"]
 
 _PATIENCE_SECONDS: Final = 1200.0
 """For each step at the real pace. Nothing is said about speed by it."""
@@ -131,6 +131,7 @@ class Outage(Generic[T]):
         self._tell(f"{self._now - story.mended_at:.1f} s after the mend no pod is counted as {CAUSE}")
         self._until(lambda: story.sent(PAGE, "resolved"), "the page to be resolved")
         self._tell(f"{self._now - story.mended_at:.1f} s after the mend: the page is resolved")
+        story.looked["mended"] = self._look(fleet, "mended")
         self._until(lambda: not self._firing(), "no alert of netprobe to fire")
         story.over_at = self._now
         self._tell(f"{self._now - story.mended_at:.1f} s after the mend no alert fires")
