@@ -71,6 +71,10 @@ lock: setup ## rewrite the lock files to the newest versions pyproject.toml allo
 docs: setup ## rewrite the reference of the configuration from the keys in the code
 	$(BIN)/python -m tests.reference
 
+.PHONY: dashboards
+dashboards: setup ## rewrite what Grafana reads from the dashboards in the code
+	$(BIN)/python -m grafana
+
 .PHONY: bench
 bench: packages setup ## print what probing costs: CPU, memory, loop lag
 	@.ci/system-packages $(BENCH_PACKAGES)
@@ -83,5 +87,5 @@ lab: packages privileges setup ## break things in a world of network namespaces,
 .PHONY: clean
 clean: ## remove .venv and every cache
 	rm -rf $(VENV) .airflow .prometheus build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
-	find agent tests -name __pycache__ -prune -exec rm -rf {} +
+	find agent grafana tests -name __pycache__ -prune -exec rm -rf {} +
 	@[ ! -e .containers ] || .ci/as-root sh -c 'umount .containers/store-*/overlay 2>/dev/null; rm -rf .containers'

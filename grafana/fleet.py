@@ -294,7 +294,7 @@ def make() -> dashboard.Dashboard:
             chosen("cause", "Cause", f"{VERDICTS}{{{NAMESPACE}}}", "Narrows down who suffers, and from what."),
             runbook_address(),
         ],
-        annotations=changes(_verdicts_of_some, "in {{namespace}}"),
+        annotations=[changes("Verdicts", _verdicts_of_some, what="cause", text="in {{namespace}}")],
         since="1h",
         refresh="30s",
     )

@@ -61,6 +61,11 @@ def late(edge: str) -> Ask:
     return Ask(expr=f"1 - sum({within}) / (sum({everything}) > 0)", legend=f"by more than {edge} s")
 
 
+def _versions(offset: str) -> str:
+    """A quarter of an hour holds the pauses between pods."""
+    return f"count by (version) (last_over_time(netprobe_build_info{{{WHERE}}}[15m]{offset}))"
+
+
 def _well() -> Row:
     return Row(
         title="Is it well?",
@@ -366,10 +371,7 @@ def make() -> dashboard.Dashboard:
                 listed=True,
             ),
         ],
-        annotations=changes(
-            lambda offset: f"sum by (cause) ({STARVED}{offset}) or sum by (cause) ({MISCONFIGURED}{offset})",
-            "of netprobe itself",
-        ),
+        annotations=[changes("Versions", _versions, what="version", text="a roll-out begins, or is over")],
         since="6h",
         refresh="1m",
     )

@@ -440,9 +440,9 @@ def chosen(
 class _Annotation(dashboard.AnnotationQuery):
     """With what Grafana's Prometheus data source reads beyond the builder's model."""
 
-    def __init__(self, name: str, expr: str, *, title: str, text: str, colour: str) -> None:
-        super().__init__(name=name, datasource=SOURCE, enable=True, icon_color=colour, expr=expr)
-        self._formats = {"step": MINUTE, "titleFormat": title, "textFormat": text, "tagKeys": "cause"}
+    def __init__(self, name: str, expr: str, *, title: str, text: str) -> None:
+        super().__init__(name=name, datasource=SOURCE, enable=True, icon_color=ORANGE, expr=expr)
+        self._formats = {"step": MINUTE, "titleFormat": title, "textFormat": text, "tagKeys": "change"}
 
     def to_json(self) -> dict[str, object]:
         return super().to_json() | self._formats
@@ -451,20 +451,23 @@ class _Annotation(dashboard.AnnotationQuery):
 class Marked(Builder[dashboard.AnnotationQuery]):
     """Marks the times at which a query has a value above 0: from the first to the last of them."""
 
-    def __init__(self, name: str, expr: str, *, title: str, text: str, colour: str) -> None:
-        self._made = _Annotation(name, expr, title=title, text=text, colour=colour)
+    def __init__(self, name: str, expr: str, *, title: str, text: str) -> None:
+        self._made = _Annotation(name, expr, title=title, text=text)
 
     def build(self) -> dashboard.AnnotationQuery:
         return self._made
 
 
-def changes(verdicts: Callable[[str], str], where: str) -> list[Marked]:
-    """When verdicts begin and end. `verdicts` is what holds, at an offset."""
-    now, before = f"({verdicts('')})", f"({verdicts(' offset 1m')})"
-    return [
-        Marked("Verdict begins", f"{now} unless {before}", title="{{cause}} begins", text=where, colour=RED),
-        Marked("Verdict ends", f"{before} unless {now}", title="{{cause}} ends", text=where, colour=GREEN),
-    ]
+def changes(name: str, holds: Callable[[str], str], *, what: str, text: str) -> Marked:
+    """When something begins and when it ends. `holds` is what holds, at an offset; `what` the label that names it."""
+    now, before = f"({holds('')})", f"({holds(' offset 1m')})"
+    return Marked(
+        name,
+        f'label_replace({now} unless {before}, "change", "begins", "", "")'
+        f' or label_replace({before} unless {now}, "change", "ends", "", "")',
+        title=f"{{{{{what}}}}} {{{{change}}}}",
+        text=text,
+    )
 
 
 # --- a dashboard ----------------------------------------------------------------------------------------------------

@@ -348,7 +348,7 @@ def make() -> dashboard.Dashboard:
             ),
             runbook_address(),
         ],
-        annotations=changes(_verdicts_of_some, "in {{namespace}}"),
+        annotations=[changes("Verdicts", _verdicts_of_some, what="cause", text="in {{namespace}}")],
         since="3h",
         refresh="1m",
     )

@@ -59,6 +59,10 @@ THIS_RUN = Link(
 )
 
 
+def _verdicts_of_the_dag(offset: str) -> str:
+    return f'sum by (cause) (netprobe:diagnosis_pods:count2m{{{TASK}, cause!="healthy"}}{offset})'
+
+
 def _answer() -> Row:
     return Row(
         title="In short",
@@ -89,7 +93,7 @@ def _answer() -> Row:
                 width=5,
             ),
             stat(
-                "Pods",
+                "Pods seen",
                 "Pods of this choice that were scraped or have pushed.",
                 f"count({SEEN}) or vector(0)",
                 width=2,
@@ -309,10 +313,7 @@ def make() -> dashboard.Dashboard:
             ),
             runbook_address(),
         ],
-        annotations=changes(
-            lambda offset: f'sum by (cause) (netprobe:diagnosis_pods:count2m{{{TASK}, cause!="healthy"}}{offset})',
-            "in pods of the DAG",
-        ),
+        annotations=[changes("Verdicts", _verdicts_of_the_dag, what="cause", text="in pods of the DAG")],
         since="6h",
         refresh="1m",
     )

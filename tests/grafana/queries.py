@@ -19,11 +19,6 @@ NEEDS: Mapping[tuple[str, str], str] = {
     ("netprobe-target", "DNS messages per lookup"): "a target of type dns",
     ("netprobe-target", "Certificate expires in"): "a target that shows a certificate",
     ("netprobe-task", "run_id"): "a pod that is scraped",
-    ("netprobe-task", "Verdict ends"): "a failure that is over",
-    ("netprobe-fleet", "Verdict ends"): "a failure that is over",
-    ("netprobe-target", "Verdict ends"): "a failure that is over",
-    ("netprobe-self", "Verdict begins"): "an agent that cannot do its work",
-    ("netprobe-self", "Verdict ends"): "an agent that could not do its work",
     ("netprobe-self", "Rules, share of their interval"): "a Prometheus that scrapes itself",
     ("netprobe-self", "Failed rule evaluations"): "a Prometheus that scrapes itself",
 }
@@ -122,5 +117,5 @@ def _of(document: Mapping[str, Any], values: Mapping[str, str], range_seconds: i
             expr=fill(annotation["expr"]),
             instant=False,
             step=f"{step}s",
-            needs=NEEDS.get((uid, annotation["name"]), "a failure that begins"),
+            needs=NEEDS.get((uid, annotation["name"]), "something that begins or ends"),
         )
