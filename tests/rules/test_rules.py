@@ -33,6 +33,7 @@ def test_the_files_can_be_loaded(version: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("module", MODULES)
 def test_alerts_do_what_they_should(module: str, version: str, tmp_path: Path) -> None:
