@@ -10,11 +10,12 @@ from tests.rules.pods import SCRAPE_SECONDS, Pod, Says, scraped, short_lived
 from tests.rules.promtool import STALE, Case, Firing, Series, Situation, series
 
 MINUTE = 60
-HOUR = 3600
+HALF = 1800
 NAMESPACE = "airflow"
 SELF = f"netprobe-self?var-namespace={NAMESPACE}"
 TASK = f"netprobe-task?var-namespace={NAMESPACE}"
 SINK = "remote_write"
+RECORDED = ("netprobe-recording.yaml", "netprobe-itself.yaml")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,8 @@ class About:
     passes: int
     """Seconds after which it is over, at the latest, when all pods are well again."""
     labels: dict[str, str] = field(default_factory=dict)
+    rules: Sequence[str] = ("netprobe-itself.yaml",)
+    """Those that are needed: the fewer, the sooner it is known."""
     well: Say | None = None
     """What pods say that are nearly as bad; those that are well where nothing else is given."""
 
@@ -57,6 +60,7 @@ def standard(about: About) -> list[Case]:
             firing=by_time,
             never_from=0 if never else None,
             interval_seconds=MINUTE,
+            rules=about.rules,
         )
 
     cases = [
@@ -104,6 +108,7 @@ def come_and_go(about: About) -> Case:
         },
         without_gap=(about.within, about.within + 10 * MINUTE),
         interval_seconds=MINUTE,
+        rules=about.rules,
     )
 
 
@@ -253,6 +258,7 @@ SHARES = [
     ),
     About(
         alert="NetprobeStarved",
+        rules=RECORDED,
         say=starved,
         text=Text(
             "66.67% of the netprobes in airflow have too little CPU to tell a slow network from their own slowness.",
@@ -265,6 +271,7 @@ SHARES = [
     ),
     About(
         alert="NetprobeProbeMisconfigured",
+        rules=RECORDED,
         say=misconfigured,
         text=Text(
             "netprobe cannot ask ledger in airflow: this is about its configuration, not about the network.",
@@ -278,6 +285,7 @@ SHARES = [
     ),
     About(
         alert="NetprobeRunsSkipped",
+        rules=RECORDED,
         say=skipping(0.5),
         well=skipping(0.1),
         text=Text(
@@ -375,7 +383,7 @@ SILENCE = About(
 )
 
 
-def quiet(about: About, situation: Situation, name: str, series: Sequence[Series], until: int = HOUR) -> Case:
+def quiet(about: About, situation: Situation, name: str, series: Sequence[Series], until: int = HALF) -> Case:
     """The alert never fires."""
     return Case(
         alert=about.alert,
@@ -385,6 +393,7 @@ def quiet(about: About, situation: Situation, name: str, series: Sequence[Series
         firing={until: []},
         never_from=0,
         interval_seconds=MINUTE,
+        rules=about.rules,
     )
 
 
@@ -397,7 +406,7 @@ def overlapping(until: int, lives: int, **where: str) -> list[Pod]:
 
 
 NEVER_OF_SHORT_PODS = [
-    quiet(SCRAPES, Situation.SHORT_PODS, "none of them answers", some(short_lived(0, HOUR), up, bad=180)),
+    quiet(SCRAPES, Situation.SHORT_PODS, "none of them answers", some(short_lived(0, HALF), up, bad=90)),
     quiet(
         SCRAPES,
         Situation.SHORT_PODS,
@@ -408,14 +417,14 @@ NEVER_OF_SHORT_PODS = [
                 {**pod.labels, "job": "netprobe", "instance": pod.name},
                 {pod.heard[0]: 1, **{pod.heard[0] + late: 0 for late in (15, 30, 45, 60)}, pod.heard[0] + 75: STALE},
             )
-            for pod in short_lived(0, HOUR)
+            for pod in short_lived(0, HALF)
         ],
     ),
     quiet(
         SILENCE,
         Situation.SHORT_PODS,
         "they are seen by kube-state-metrics alone",
-        some(overlapping(HOUR, 60), SILENCE.say, bad=180),
+        some(overlapping(HALF, 60), SILENCE.say, bad=90),
     ),
 ]
 
@@ -427,9 +436,10 @@ UNHEARD = [
         alert="NetprobeNoData",
         situation=Situation.FIRES,
         name="beside the task, before Kubernetes 1.29",
-        series=some([scraped(f"pod-{i}", 0, HOUR) for i in range(3)], running("container"), bad=3),
-        firing={HOUR: [fires("NetprobeNoData", {"namespace": NAMESPACE})]},
+        series=some([scraped(f"pod-{i}", 0, HALF) for i in range(3)], running("container"), bad=3),
+        firing={HALF: [fires("NetprobeNoData", {"namespace": NAMESPACE})]},
         interval_seconds=MINUTE,
+        rules=SILENCE.rules,
     ),
     quiet(
         SILENCE,
@@ -437,7 +447,7 @@ UNHEARD = [
         "pods that are found and do not answer are another alert",
         [
             one
-            for pod in (scraped(f"pod-{i}", 0, HOUR) for i in range(3))
+            for pod in (scraped(f"pod-{i}", 0, HALF) for i in range(3))
             for one in (*SILENCE.say(pod, bad=True), *up(pod, bad=True))
         ],
     ),
@@ -449,8 +459,8 @@ UNHEARD = [
             one
             for index in range(3)
             for one in (
-                *SILENCE.say(scraped(f"pod-{index}", 0, HOUR), bad=True),
-                *configured(Pod(name=f"pod-{index}", heard=range(90, HOUR, 300))),
+                *SILENCE.say(scraped(f"pod-{index}", 0, HALF), bad=True),
+                *configured(Pod(name=f"pod-{index}", heard=range(90, HALF, 300))),
             )
         ],
     ),
@@ -463,12 +473,12 @@ UNHEARD = [
     quiet(
         SILENCE,
         Situation.MISSING,
-        "the pods have finished, and their containers are listed for an hour",
+        "the pods have finished, and their containers are listed for long",
         [
             series(
                 "kube_pod_init_container_status_running",
                 {"namespace": NAMESPACE, "pod": f"pod-{i}", "uid": f"uid-{i}", "container": "netprobe"},
-                {second: float(second < 4 * MINUTE) for second in range(0, HOUR, 30)},
+                {second: float(second < 4 * MINUTE) for second in range(0, HALF, 30)},
             )
             for i in range(3)
         ],
@@ -505,6 +515,7 @@ UNHEARD = [
             40 * MINUTE: [],
         },
         interval_seconds=MINUTE,
+        rules=SILENCE.rules,
     ),
 ]
 
@@ -580,12 +591,13 @@ STARTS = [
 def starting(about: About) -> list[Case]:
     """Three of the pods that started, and more than a quarter of these: those that started long ago do not count."""
     alert, say = about.alert, about.say
-    old = [one for i in range(50) for one in gated(0)(scraped(f"old-{i}", 0, 3 * HOUR, namespace=NAMESPACE), bad=False)]
-    begins = 2 * HOUR
+    begins = 20 * MINUTE
+    end = begins + about.passes + MINUTE
+    old = [one for i in range(20) for one in gated(0)(scraped(f"old-{i}", 0, end), bad=False)]
     firing = [fires(alert, {"namespace": NAMESPACE})]
 
     def fresh(number: int) -> list[Pod]:
-        return [scraped(f"pod-{index}", begins, 3 * HOUR) for index in range(number)]
+        return [scraped(f"pod-{index}", begins, end) for index in range(number)]
 
     def case(situation: Situation, name: str, found: list[Series], by_time: dict[int, list[Firing]]) -> Case:
         return Case(alert=alert, situation=situation, name=name, series=found, firing=by_time, interval_seconds=MINUTE)
@@ -603,11 +615,9 @@ def starting(about: About) -> list[Case]:
             Situation.BELOW,
             "two pods, and they are all that started",
             [*old, *some(fresh(2), say, bad=2)],
-            3 * HOUR,
+            end,
         ),
-        quiet(
-            about, Situation.BELOW, "a quarter of those that started", [*old, *some(fresh(12), say, bad=3)], 3 * HOUR
-        ),
+        quiet(about, Situation.BELOW, "a quarter of those that started", [*old, *some(fresh(12), say, bad=3)], end),
         # They live on, and are not told of again: a start is over.
         case(
             Situation.RESOLVES,
@@ -615,25 +625,26 @@ def starting(about: About) -> list[Case]:
             [*old, *some(fresh(6), say, bad=3)],
             {begins + 14 * MINUTE: firing, begins + about.passes: []},
         ),
-        quiet(about, Situation.MISSING, "nobody starts", old, 3 * HOUR),
+        quiet(about, Situation.MISSING, "nobody starts", old, end),
         quiet(
             about,
             Situation.MISSING,
             "nobody says anything of it",
             [one for pod in fresh(3) for one in pod.series(lambda _: Says())],
-            3 * HOUR,
+            end,
         ),
         Case(
             alert=alert,
             situation=Situation.SHORT_PODS,
             series=some(
-                [*short_lived(0, 20 * MINUTE), *short_lived(20 * MINUTE, HOUR)],
+                [*short_lived(0, 20 * MINUTE), *short_lived(20 * MINUTE, 38 * MINUTE)],
                 say,
                 bad=len(short_lived(0, 20 * MINUTE)),
             ),
-            firing={20 * MINUTE: firing, HOUR: []},
+            firing={20 * MINUTE: firing, 38 * MINUTE: []},
             without_gap=(about.within, 20 * MINUTE),
             interval_seconds=MINUTE,
+            rules=about.rules,
         ),
     ]
     if about.well is not None:
@@ -643,7 +654,7 @@ def starting(about: About) -> list[Case]:
                 Situation.BELOW,
                 "all of them, but not by enough",
                 [*old, *some(fresh(6), about.well, bad=6)],
-                3 * HOUR,
+                end,
             )
         )
     return cases
