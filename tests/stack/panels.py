@@ -23,18 +23,21 @@ one of them has."""
 
 RANGE_SECONDS: Final = 3600
 STEP_SECONDS: Final = 60
-_PATIENCE_SECONDS: Final = 25.0
+_PATIENCE_SECONDS: Final = 300.0
+"""At the real pace."""
+_PATIENCE_AT_LEAST_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.5
 
 
 def without_answer(fleet: Fleet, pace: Pace, phase: Phase) -> list[str]:
     """The queries that have none for any choice, with what was asked.
 
-    In health, only those are asked that need nothing else to be there; after the mend, only those that do. What has
-    just begun may take a moment until it has been scraped and recorded.
+    Panels and variables in health and in the outage; after the mend, what marks that something began and ended. What has
+    just begun may take a while until it has been scraped and recorded.
     """
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    waiting = [asked for asked in _asked(pace) if phase == "broken" or (asked[0].needs is None) == (phase == "healthy")]
+    deadline = time.monotonic() + max(_PATIENCE_AT_LEAST_SECONDS, pace.seconds(_PATIENCE_SECONDS))
+    waiting = [asked for asked in _asked(pace) if (asked[0].kind == "annotation") == (phase == "mended")]
+    assert waiting, f"expected dashboards with something to ask for, {phase}"
     while True:
         waiting = [asked for asked in waiting if not any(_has_answer(fleet, pace, query) for query in asked)]
         if not waiting or time.monotonic() > deadline:

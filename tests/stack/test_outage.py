@@ -1,0 +1,106 @@
+"""An outage of names, end to end: thirty agents, Prometheus, the shipped rules, Alertmanager, and a webhook.
+
+One fleet serves all tests here: it is healthy, broken and mended once, and what was seen is judged below. Everything is
+as it is shipped, ten times as fast. `python -m tests.stack.outage` plays it at the real pace.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab.fleet.dags import DAGS
+from tests.lab.fleet.fleet import Fleet, fleet
+from tests.lab.fleet.monitoring import PAGE
+from tests.lab.fleet.outage import CAUSE, PODS, SYMPTOM, TARGETS, Outage, Phase, Story
+from tests.lab.pace import Pace
+from tests.stack.panels import without_answer
+
+PACE = Pace(10)
+
+
+@pytest.fixture(scope="module")
+def story(request: pytest.FixtureRequest) -> Iterator[Story[list[str]]]:
+    """The course of the outage; in each phase, the queries of the dashboards that had no answer."""
+
+    def look(running: Fleet, phase: Phase) -> list[str]:
+        return without_answer(running, PACE, phase)
+
+    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+    with fleet(PACE) as running:
+        yield Outage(running, PACE, look, tell=reporter.write_line if reporter is not None else lambda _: None).play()
+
+
+def test_nothing_fires_while_all_is_well(story: Story[list[str]]) -> None:
+    assert story.firing_in_health == []
+    assert story.notified_in_health == []
+
+
+def test_one_page_is_sent_for_the_outage(story: Story[list[str]]) -> None:
+    (page,) = story.sent(PAGE, "firing")
+    (alert,) = page.notification.firing
+    assert alert["labels"]["cause"] == CAUSE
+    assert alert["labels"]["severity"] == "page"
+    assert alert["labels"]["level"] == "fleet"
+
+
+def test_the_page_says_in_words_what_is_the_matter(story: Story[list[str]]) -> None:
+    said = story.messages[0]
+    assert "100% of the pods in namespace airflow get no answer from any nameserver" in said
+    assert f"{PODS} of {PODS} pods in namespace airflow say {CAUSE}." in said
+    targets, more_targets = enumerated(said, r"at the targets (.+?) and (\d+) more\.")
+    assert set(targets) <= TARGETS
+    assert len(targets) + more_targets == len(TARGETS)
+    dags, more_dags = enumerated(said, r"The DAGs (.+?) and (\d+) more are affected\.")
+    assert set(dags) <= {dag.dag_id for dag in DAGS}
+    assert len(dags) + more_dags == len(DAGS)
+
+
+def enumerated(said: str, pattern: str) -> tuple[list[str], int]:
+    """The names a message lists, and how many more it says there are."""
+    found = re.search(pattern, said)
+    assert found is not None, said
+    return found[1].split(", "), int(found[2])
+
+
+def test_every_symptom_fires_and_is_silenced(story: Story[list[str]]) -> None:
+    symptoms = [alert for alert in story.silenced if alert["labels"]["alertname"] == SYMPTOM]
+    assert {alert["labels"]["target"] for alert in symptoms} == TARGETS
+    assert len(symptoms) == len(TARGETS)
+    (cause,) = (alert for alert in story.silenced if alert["labels"].get("level") == "fleet")
+    for alert in symptoms:
+        assert alert["status"]["state"] == "suppressed"
+        assert cause["fingerprint"] in alert["status"]["inhibitedBy"]
+
+
+def test_the_page_is_resolved_once_after_the_mend(story: Story[list[str]]) -> None:
+    (resolved,) = story.sent(PAGE, "resolved")
+    assert resolved.at > story.mended_at
+    assert resolved.notification.firing == []
+
+
+def test_nobody_is_told_anything_else(story: Story[list[str]]) -> None:
+    """Neither of the symptoms, before, during or after, nor of the pods that ended meanwhile."""
+    told = [
+        f"{one.at:.1f} s: {one.notification.path}: {alert['status']} {alert['labels']}"
+        for one in story.arrived
+        if "alerts" in one.notification.body
+        for alert in one.notification.body["alerts"]
+        if alert["labels"].get("cause") != CAUSE or one.notification.path != PAGE
+    ]
+    assert told == []
+    assert story.replaced
+
+
+def test_every_query_of_the_dashboards_has_an_answer_in_health(story: Story[list[str]]) -> None:
+    assert story.looked["healthy"] == []
+
+
+def test_every_query_of_the_dashboards_has_an_answer_in_the_outage(story: Story[list[str]]) -> None:
+    assert story.looked["broken"] == []
+
+
+def test_what_needs_an_end_of_a_verdict_has_an_answer_after_the_mend(story: Story[list[str]]) -> None:
+    assert story.looked["mended"] == []
