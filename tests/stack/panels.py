@@ -32,8 +32,9 @@ _POLL_SECONDS: Final = 0.5
 def without_answer(fleet: Fleet, pace: Pace, phase: Phase) -> list[str]:
     """The queries that have none for any choice, with what was asked.
 
-    Panels and variables in health and in the outage; after the mend, what marks that something began and ended. What has
-    just begun may take a while until it has been scraped and recorded.
+    Panels and variables in health and in the outage; after the mend, what marks that something began and ended.
+
+    What has just begun may take a while until it has been scraped and recorded.
     """
     deadline = time.monotonic() + max(_PATIENCE_AT_LEAST_SECONDS, pace.seconds(_PATIENCE_SECONDS))
     waiting = [asked for asked in _asked(pace) if (asked[0].kind == "annotation") == (phase == "mended")]
