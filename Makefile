@@ -68,8 +68,9 @@ lock: setup ## rewrite the lock files to the newest versions pyproject.toml allo
 	set -e; for airflow in $(wildcard tests/airflow/*.in); do $(COMPILE) --output-file $${airflow%.in}.lock $$airflow; done
 
 .PHONY: docs
-docs: setup ## rewrite the reference of the configuration from the keys in the code
+docs: setup ## rewrite what is written from the code: the reference of the configuration, the rules for the operator
 	$(BIN)/python -m tests.reference
+	$(BIN)/python -m tests.prometheus_rules
 
 .PHONY: dashboards
 dashboards: setup ## rewrite what Grafana reads from the dashboards in the code

@@ -13,6 +13,7 @@ from tests.deploy.manifests import DEPLOY, Manifest, check, kustomized
 from tests.lab.command import COMMAND, environment
 
 KUSTOMIZE = DEPLOY / "kustomize"
+RULES = sorted((DEPLOY / "prometheus/rules").glob("*.yaml"))
 OVERLAYS = sorted(path.name for path in (KUSTOMIZE / "overlays").iterdir())
 BYTES_OF_A_CONFIG_MAP = 1 << 20
 """Kubernetes takes no larger one."""
@@ -29,16 +30,16 @@ def config_map(overlay: str, name: str) -> Manifest:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_kubernetes_takes_what_an_overlay_makes(overlay: str) -> None:
-    """The PodMonitor aside, whose schema Kubernetes does not have: test_monitoring.py looks at it."""
+    """What is for the operator aside, whose schemas Kubernetes does not have: other tests look at it."""
     made = of(overlay)
 
     # Who pushes is not scraped as well: both would count the same things.
-    monitors = [] if overlay == "remote-write" else ["PodMonitor"]
-    assert [manifest["kind"] for manifest in made] == ["ConfigMap"] * 3 + monitors
+    operated = [] if overlay == "remote-write" else ["PodMonitor", *["PrometheusRule"] * len(RULES)]
+    assert [manifest["kind"] for manifest in made] == ["ConfigMap"] * 3 + operated
     for manifest in made:
         assert manifest["metadata"]["namespace"] == "airflow"
         assert manifest["metadata"]["labels"]["app.kubernetes.io/name"] == "netprobe"
-        if manifest["kind"] != "PodMonitor":
+        if manifest["kind"] not in operated:
             check(manifest)
             assert sum(map(len, map(str.encode, manifest["data"].values()))) < BYTES_OF_A_CONFIG_MAP
 
