@@ -93,7 +93,7 @@ class Link:
 
 
 def _variables(of: str, names: Iterable[str]) -> str:
-    return "".join(f"&var-{name}=${{{of}.{name}}}" for name in names)
+    return "".join(f"&var-{name}=${{{of}.{name}:percentencode}}" for name in names)
 
 
 def from_series(title: str, uid: str, *labels: str) -> Link:
@@ -406,9 +406,17 @@ def datasource() -> builders.DatasourceVariable:
     return builders.DatasourceVariable("datasource").label("Data source").type("prometheus")
 
 
-def runbook_address() -> builders.ConstantVariable:
-    """Where the links of causes lead: one place to change."""
-    return builders.ConstantVariable("runbook").label("Runbook").value(RUNBOOK)
+class RunbookAddress(Builder[dashboard.VariableModel]):
+    """Where the links of causes lead: one place to change, which readers of the dashboard do not see."""
+
+    def build(self) -> dashboard.VariableModel:
+        return dashboard.VariableModel(
+            name="runbook",
+            type_val=dashboard.VariableType.CONSTANT,
+            query=RUNBOOK,
+            hide=dashboard.VariableHide.HIDE_VARIABLE,
+            skip_url_sync=True,
+        )
 
 
 def chosen(
@@ -478,6 +486,8 @@ TITLES = {
     "netprobe-task": "netprobe / What happened to this task?",
     "netprobe-self": "netprobe / Is netprobe itself well, and what does it cost?",
 }
+CARRIED = {("netprobe-task", "netprobe-fleet"): ("dag_id",)}
+"""Further variables that a link from one to another takes along."""
 
 
 def page(
@@ -501,21 +511,21 @@ def page(
         .refresh(refresh)
         .variables([datasource(), *variables])
         .annotations(list(annotations))
-        .links([*(_to(other) for other in TITLES if other != uid), _to_airflow()])
+        .links([*(_to(other, CARRIED.get((uid, other), ())) for other in TITLES if other != uid), _to_airflow()])
         .build()
     )
     made.panels = list(_placed(rows))
     return made
 
 
-def _to(uid: str) -> builders.DashboardLink:
-    """Time range and variables come along."""
+def _to(uid: str, carried: Sequence[str]) -> builders.DashboardLink:
+    """Time range and namespaces come along. Not all variables do: where one value is asked for, "All" is none."""
+    variables = "&".join(f"${{{name}:queryparam}}" for name in ("datasource", "namespace", *carried))
     return (
         builders.DashboardLink(TITLES[uid].removeprefix("netprobe / "))
         .type(dashboard.DashboardLinkType.LINK)
-        .url(f"/d/{uid}")
+        .url(f"/d/{uid}?{variables}")
         .icon("dashboard")
-        .include_vars(True)
         .keep_time(True)
     )
 

@@ -19,6 +19,7 @@ from grafana.parts import (
     Column,
     Link,
     Row,
+    RunbookAddress,
     between,
     changes,
     chosen,
@@ -27,7 +28,6 @@ from grafana.parts import (
     from_series,
     lines,
     page,
-    runbook_address,
     stat,
     states,
     table,
@@ -50,12 +50,12 @@ ROWS = 200
 THIS_POD = Link(
     title="Only this pod",
     url="/d/netprobe-task?${datasource:queryparam}&${__url_time_range}&${namespace:queryparam}&${dag_id:queryparam}"
-    "&var-pod=${__data.fields.pod}",
+    "&var-pod=${__data.fields.pod:percentencode}",
 )
 THIS_RUN = Link(
     title="Only this run",
     url="/d/netprobe-task?${datasource:queryparam}&${__url_time_range}&${namespace:queryparam}&${dag_id:queryparam}"
-    "&var-run_id=${__data.fields.run_id}",
+    "&var-run_id=${__data.fields.run_id:percentencode}",
 )
 
 
@@ -311,7 +311,7 @@ def make() -> dashboard.Dashboard:
                 "Those of the run; of all runs, also those that only push.",
                 listed=True,
             ),
-            runbook_address(),
+            RunbookAddress(),
         ],
         annotations=[changes("Verdicts", _verdicts_of_the_dag, what="cause", text="in pods of the DAG")],
         since="6h",

@@ -209,17 +209,28 @@ def test_links_lead_to_dashboards_that_exist_and_to_the_runbook(document: dict[s
         assert {one or other for one, other in carried} <= there, url
         assert "${__url_time_range}" in url
         assert "${datasource:queryparam}" in url
+        assert re.findall(r"\$\{__[^}]+\}", url.replace(":percentencode}", "")) == ["${__url_time_range}"], (
+            "a + in a run_id"
+        )
 
 
 @pytest.mark.parametrize("document", EVERYWHERE)
 def test_each_dashboard_leads_to_the_others_and_to_those_of_airflow(document: dict[str, Any]) -> None:
-    ways = {link.get("url", ""): link for link in document["links"]}
+    *others, airflow = document["links"]
 
-    assert {f"/d/{uid}" for uid in UIDS if uid != document["uid"]} | {""} == set(ways)
-    for url, link in ways.items():
+    assert (airflow["type"], airflow["tags"], airflow["keepTime"]) == ("dashboards", ["airflow"], True)
+    here = {variable["name"]: bool(variable["multi"]) for variable in document["templating"]["list"]}
+    led = set()
+    for link in others:
         assert link["keepTime"] is True
-        assert link["includeVars"] is bool(url)
-    assert ways[""]["tags"] == ["airflow"]
+        uid, _, carried = link["url"].removeprefix("/d/").partition("?")
+        led.add(uid)
+        there = {variable["name"]: bool(variable["multi"]) for variable in DASHBOARDS[uid]["templating"]["list"]}
+        names = re.findall(r"\$\{(\w+):queryparam\}", carried)
+        assert {"datasource", "namespace"} <= set(names)
+        for name in names:
+            assert there[name] >= here[name], f'"All" of {name} would be taken for a value'
+    assert led == set(UIDS) - {document["uid"]}
 
 
 def test_cells_and_series_lead_from_one_question_to_the_next() -> None:
@@ -243,6 +254,17 @@ def test_the_runbook_is_where_alerts_say_it_is() -> None:
             if variable["name"] == "runbook":
                 assert variable["query"] == RUNBOOK
     assert RUNBOOK == "https://runbooks.example.com/netprobe/runbook.md"
+
+
+def test_alerts_lead_to_dashboards_with_variables_that_they_have() -> None:
+    urls = {rule["annotations"]["dashboard_url"] for rule in rules() if "alert" in rule}
+
+    assert urls
+    for url in urls:
+        found = re.fullmatch(r"https://grafana[.]example[.]com/d/(?P<uid>[\w-]+)(?P<query>\?.*)?", url)
+        assert found is not None, url
+        there = {variable["name"] for variable in DASHBOARDS[found["uid"]]["templating"]["list"]}
+        assert set(re.findall(r"var-(\w+)=", found["query"] or "")) <= there, url
 
 
 # --- causes ---------------------------------------------------------------------------------------------------------
@@ -271,15 +293,19 @@ def test_panels_of_causes_have_these_colours() -> None:
 
 
 @cache
+def rules() -> list[dict[str, Any]]:
+    """Every rule that is shipped, of recordings and of alerts."""
+    files = [yaml.safe_load(file.read_text("utf-8")) for file in (ROOT / "deploy/prometheus/rules").glob("*.yaml")]
+    return [rule for file in files for group in file["groups"] for rule in group["rules"]]
+
+
+@cache
 def known_names() -> set[str]:
     """Of every series that a dashboard may ask for."""
     of_agents = {
         family.name + suffix for family in (*FAMILIES, *SELF_FAMILIES) for suffix in SUFFIXES.get(family.type, ("",))
     }
-    rules = [yaml.safe_load(file.read_text("utf-8")) for file in (ROOT / "deploy/prometheus/rules").glob("*.yaml")]
-    recorded = {
-        rule["record"] for file in rules for group in file["groups"] for rule in group["rules"] if "record" in rule
-    }
+    recorded = {rule["record"] for rule in rules() if "record" in rule}
     assert recorded
     return of_agents | recorded | OF_PROMETHEUS | OF_PROCESSES
 
@@ -306,14 +332,28 @@ def test_queries_ask_for_series_that_exist(query: Query) -> None:
     assert names <= known_names()
 
 
-@pytest.mark.parametrize("query", QUERIES, ids=str)
-def test_no_query_joins_by_a_label_that_pods_or_runs_add_values_to(query: Query) -> None:
-    for part in within(promql_parser.parse(query.expr)):
+def joined_by(expr: str) -> set[str]:
+    """The labels by which an expression joins series of different kinds."""
+    labels: set[str] = set()
+    for part in within(promql_parser.parse(expr)):
         if isinstance(part, promql_parser.BinaryExpr) and part.modifier is not None:
             matching = part.modifier.matching
             if matching is not None:
                 assert str(matching.type).endswith("Include"), "on (…) says by what; ignoring (…) does not"
-                assert not UNBOUNDED & set(matching.labels)
+                labels |= set(matching.labels)
+    return labels
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=str)
+def test_no_query_joins_by_a_label_that_pods_or_runs_add_values_to(query: Query) -> None:
+    assert not UNBOUNDED & joined_by(query.expr)
+
+
+def test_such_a_join_would_be_seen() -> None:
+    """The test above can fail."""
+    assert joined_by("sum(a * on (namespace, pod) group_left (run_id) netprobe_task_info) or vector(0)") & UNBOUNDED
+    with pytest.raises(AssertionError, match="ignoring"):
+        joined_by("a / ignoring (cause) b")
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=str)
@@ -343,6 +383,13 @@ def labels_of(expression: promql_parser.Expr) -> set[str]:
         # A recorded series has no pod.
         return set() if "netprobe:" in str(expression) else UNBOUNDED
     return set()
+
+
+def test_pods_without_a_limit_would_be_seen() -> None:
+    """The test above can fail."""
+    for expr in ("sum by (pod) (a)", "rate(process_cpu_seconds_total[5m])", "label_replace(a, 'b', '', '', '') > 0"):
+        assert labels_of(promql_parser.parse(expr)) & UNBOUNDED, expr
+    assert labels_of(promql_parser.parse("sum by (target) (a) / netprobe:target_pods:count2m")) == {"target"}
 
 
 def test_prometheus_itself_can_read_every_query(tmp_path: Path) -> None:
