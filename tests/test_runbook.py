@@ -41,18 +41,23 @@ def _blank(match: re.Match[str]) -> str:
 
 
 SECTIONS = sections()
+ALERTS = "Alerts"
+"""The last section: of the alerts that name no cause, each below a heading of the third level."""
 _SHELL = [body for _, body in blocks("shell")]
 
 
 def test_every_cause_has_a_section_and_every_section_a_cause() -> None:
     """The heading is the cause's value, which is what makes the anchor of a verdict."""
-    assert set(SECTIONS) - {"Where to type"} == {cause.value for cause in Cause}
+    assert set(SECTIONS) - {"Where to type", ALERTS} == {cause.value for cause in Cause}
 
 
-@pytest.mark.parametrize("cause", Cause)
-def test_a_section_says_what_it_means_how_to_confirm_and_how_to_fix(cause: Cause) -> None:
+ALERT_SECTIONS = dict(re.findall(r"^### (\w+)\n(.*?)(?=^### |\Z)", SECTIONS[ALERTS], re.DOTALL | re.MULTILINE))
+EACH = {**{cause.value: SECTIONS[cause.value] for cause in Cause}, **ALERT_SECTIONS}
+
+
+@pytest.mark.parametrize("section", EACH.values(), ids=EACH)
+def test_a_section_says_what_it_means_how_to_confirm_and_how_to_fix(section: str) -> None:
     """Three parts, in this order, each with something in it; and one of them can be typed or looked at."""
-    section = SECTIONS[cause.value]
     found = re.split(r"^\*\*(\w+)\.\*\*", section, flags=re.MULTILINE)
 
     assert found[0].strip() == ""
