@@ -1,24 +1,17 @@
-"""The alerts there are, as Alertmanager gets them: read from the rules that are shipped."""
+"""The alerts there are, as Alertmanager gets them: with the labels they have when promtool plays the rules."""
 
 from __future__ import annotations
 
+import importlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from agent.diagnosis import Cause
-from tests.rules.promtool import alerts as rules
-
-_OWN_LABELS: Mapping[str, tuple[str, ...]] = {
-    "fleet": ("namespace",),
-    "target": ("namespace", "target"),
-    "dag": ("namespace", "dag_id"),
-    "self": ("namespace",),
-}
-"""What an alert of a level is about, beside its cause."""
-
-EXAMPLES: Mapping[str, str] = {"namespace": "airflow", "target": "ledger", "dag_id": "customers"}
+from tests.rules import promtool
 
 
 @dataclass(frozen=True)
@@ -35,22 +28,40 @@ class Alert:
         return Alert({**self.labels, **labels})
 
 
-def alerts() -> Iterator[Alert]:
+@cache
+def alerts() -> tuple[Alert, ...]:
     """Every alert of the rules with each cause it can have."""
-    for name, (_, rule) in rules().items():
-        static: dict[str, str] = rule["labels"]
-        own = {label: EXAMPLES[label] for label in _OWN_LABELS[static["level"]]}
-        for cause in _causes(rule):
-            yield Alert({"alertname": name, **own, **({"cause": cause} if cause else {}), **static})
+    played = _played()
+    return tuple(
+        Alert({"alertname": name, **played[name], **cause})
+        for name, (_, rule) in promtool.alerts().items()
+        for cause in _causes(rule)
+    )
 
 
-def _causes(rule: Mapping[str, Any]) -> list[str]:
-    """Those of a rule's own labels or those that its expression selects; one empty one where it has none."""
-    if "cause" in rule["labels"]:
-        return [""]
+@cache
+def one_of_each() -> tuple[Alert, ...]:
+    """Every alert of the rules once."""
+    return tuple({alert.labels["alertname"]: alert for alert in alerts()}.values())
+
+
+def _played() -> dict[str, Mapping[str, str]]:
+    """The labels of one firing instance of each alert."""
+    return {
+        case.alert: firing.labels
+        for module in sorted(Path(promtool.__file__).parent.glob("cases_*.py"))
+        for case in importlib.import_module(f"tests.rules.{module.stem}").CASES
+        for firings in case.firing.values()
+        for firing in firings
+    }
+
+
+def _causes(rule: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Those that a rule's expression selects, as labels; none where it has another one of its own, or none at all."""
     selected = re.findall(r'cause(=~?|!~?)"([^"]*)"', rule["expr"])
-    if not selected:
-        return [""]
+    if not selected or "cause" in rule["labels"]:
+        return [{}]
     operator, value = selected[0]
     named = value.split("|")
-    return [cause for cause in Cause if cause not in named] if operator.startswith("!") else named
+    chosen = [cause for cause in Cause if cause not in named] if operator.startswith("!") else named
+    return [{"cause": cause} for cause in chosen]

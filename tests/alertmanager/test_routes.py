@@ -8,13 +8,13 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.alertmanager.alerts import Alert, alerts
+from tests.alertmanager.alerts import Alert, alerts, one_of_each
 from tests.lab.alertmanager import SHIPPED, shipped
 from tests.lab.newer import VERSIONS, programs_of
-from tests.rules.promtool import alerts as rules
+from tests.rules import promtool
 
-ALERTS = list(alerts())
-ONE_OF_EACH = list({alert.labels["alertname"]: alert for alert in ALERTS}.values())
+ALERTS = alerts()
+ONE_OF_EACH = one_of_each()
 
 TEAM_DAGS = ("orders_daily", "orders_2", "billing")
 OTHER_DAGS = ("customers", "orders", "my_orders_daily", "billing_2", "Billing", "My DAG é")
@@ -45,7 +45,7 @@ def meant(labels: Mapping[str, str]) -> list[str]:
 
 
 def test_every_alert_of_the_rules_is_tried() -> None:
-    assert {alert.labels["alertname"] for alert in ALERTS} == set(rules()) != set()
+    assert {alert.labels["alertname"] for alert in ALERTS} == set(promtool.alerts()) != set()
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -154,7 +154,7 @@ class Inbox:
         async def come() -> Notification | None:
             return next(filter(is_meant, self.at(path)), None)
 
-        found: Notification = await eventually(come, f"{what} at {path}, got {self.received}")
+        found: Notification = await eventually(come, f"{what} at {path}, got {self.at(path)}")
         return found
 
 
