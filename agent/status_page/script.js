@@ -23,6 +23,18 @@
   function matches(a, b) {
     return a.nodeName === b.nodeName && (a.id || "") === (b.id || "");
   }
+  // Of nodes in their new order, as many as can stay where they are while the others move around them.
+  function staying(nodes, places) {
+    const tails = [], before = new Map(), stay = new Set();
+    for (const node of nodes) {
+      const found = tails.findIndex(tail => places.get(tail) > places.get(node));
+      const length = found < 0 ? tails.length : found;
+      before.set(node, tails[length - 1]);
+      tails[length] = node;
+    }
+    for (let node = tails[tails.length - 1]; node; node = before.get(node)) stay.add(node);
+    return stay;
+  }
   function move(parent, node, before) {
     if (parent.moveBefore) return parent.moveBefore(node, before);
     const focused = node.contains(document.activeElement) ? document.activeElement : null;
@@ -42,9 +54,17 @@
     const wanted = [...want.childNodes], ids = new Set(wanted.map(node => node.id).filter(Boolean));
     const known = new Map([...have.children].filter(node => node.id).map(node => [node.id, node]));
     for (const [id, node] of known) if (!ids.has(id)) node.remove();
+    const places = new Map([...have.childNodes].map((node, place) => [node, place]));
+    const stay = staying(wanted.map(node => node.id && known.get(node.id)).filter(Boolean), places);
     let at = have.firstChild;
     for (const node of wanted) {
-      const found = node.id ? known.get(node.id) : at && matches(at, node) ? at : null;
+      const same = node.id && known.get(node.id);
+      while (at && at !== same && (at.id ? !stay.has(at) : stay.has(same))) {
+        const next = at.nextSibling;
+        if (!at.id) at.remove();
+        at = next;
+      }
+      const found = node.id ? same : at && matches(at, node) ? at : null;
       if (!found || found.nodeName !== node.nodeName) {
         have.insertBefore(document.importNode(node, true), at);
         continue;
