@@ -222,7 +222,7 @@ SHARES = [
         say=configured,
         text=Text(
             "66.67% of the netprobes in airflow cannot use their configuration.",
-            "2 of 3 pods go on with what they had before, or with what they found themselves.",
+            "2 of 3 pods go on as if there were none, with the targets that they find in their environment.",
             "netprobeconfigunusable",
             SELF,
         ),
