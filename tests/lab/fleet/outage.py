@@ -152,8 +152,11 @@ class Outage(Generic[T]):
         return silenced == TARGETS
 
     def _pods_that_say(self, cause: str) -> int:
-        found = self._fleet.query(f'sum(netprobe:diagnosis_pods:count2m{{cause="{cause}"}})')
-        return int(float(found[0]["value"][1])) if found else 0
+        return self._pods_by_cause().get(cause, 0)
+
+    def _pods_by_cause(self) -> dict[str, int]:
+        found = self._fleet.query("sum by (cause) (netprobe:diagnosis_pods:count2m)")
+        return {one["metric"]["cause"]: int(float(one["value"][1])) for one in found}
 
     def _firing(self) -> Sequence[Document]:
         return self._fleet.query('ALERTS{alertname=~"Netprobe.+"}')
@@ -176,8 +179,8 @@ class Outage(Generic[T]):
             if holds():
                 return
             assert time.monotonic() < deadline, (
-                f"expected {what} within {patience:g} s; Alertmanager has {_shown(self._fleet.alerts())}, and has sent "
-                f"{[one.notification.path for one in self._story.arrived]}"
+                f"expected {what} within {patience:g} s; {self._pods_by_cause()}; Alertmanager has "
+                f"{_shown(self._fleet.alerts())}, and has sent {[one.notification.path for one in self._story.arrived]}"
             )
             time.sleep(_POLL_SECONDS)
 
