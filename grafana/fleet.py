@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from grafana_foundation_sdk.models import dashboard
 
 from grafana.parts import (
@@ -38,10 +40,8 @@ NAMESPACE = 'namespace=~"$namespace"'
 PODS = f"netprobe:pods:count2m{{{WHERE}}}"
 VERDICTS = "netprobe:diagnosis_pods:count2m"
 HEALTHY = f'{VERDICTS}{{{WHERE}, cause="healthy"}}'
-UNHEALTHY = f'{VERDICTS}{{{WHERE}, cause!="healthy"}}'
 FAILING = f"netprobe:target_failing_pods:count2m{{{WHERE}}}"
 PROBING = f"netprobe:target_pods:count2m{{{WHERE}}}"
-AFFECTED = f"(sum({PODS}) - (sum({HEALTHY}) or vector(0)))"
 DAG = "namespace, dag_id"
 DAG_PODS = f'sum by ({DAG}) (netprobe:pods:count15m{{{WHERE}, dag_id!=""}})'
 DAG_HEALTHY = f'sum by ({DAG}) (netprobe:diagnosis_pods:count15m{{{WHERE}, dag_id!="", cause="healthy"}})'
@@ -53,6 +53,31 @@ BUDGET = f"on ({TARGET}) (1 - netprobe:target_objective:ratio)"
 
 def burn(window: str) -> str:
     return f"netprobe:probe_errors:ratio{window}{{{NAMESPACE}}} / {BUDGET}"
+
+
+def recent(of: Callable[[str], str]) -> str:
+    """Of the last two minutes; of the last fifteen where no pod ran within two."""
+    return f"{of('2m')} or ({of('15m')} unless on () {PODS})"
+
+
+def affected(window: str) -> str:
+    """The share of pods with a verdict other than healthy."""
+    pods = f"sum(netprobe:pods:count{window}{{{WHERE}}})"
+    healthy = f'sum(netprobe:diagnosis_pods:count{window}{{{WHERE}, cause="healthy"}})'
+    return f"(({pods} - ({healthy} or vector(0))) / {pods})"
+
+
+def cause(window: str) -> str:
+    """What most pods name, or `healthy`, with 0, where none names anything."""
+    verdicts = f'netprobe:diagnosis_pods:count{window}{{{WHERE}, cause!="healthy"}}'
+    healthy = f'netprobe:diagnosis_pods:count{window}{{{WHERE}, cause="healthy"}}'
+    return f"(topk(1, sum by (cause) ({verdicts})) or (0 * sum by (cause) ({healthy}) unless on () {verdicts}))"
+
+
+def dags(window: str) -> str:
+    """How many have a pod with a verdict other than healthy."""
+    verdicts = f'netprobe:diagnosis_pods:count{window}{{{WHERE}, dag_id!="", cause!="healthy"}}'
+    return f"count(max by ({DAG}) ({verdicts}) > 0)"
 
 
 def _verdicts_of_some(offset: str) -> str:
@@ -68,9 +93,10 @@ def _now() -> Row:
         panels=(
             stat(
                 "Is the network hurting my DAGs?",
-                "By the share of the pods of the last two minutes for which netprobe has a verdict other than "
-                "healthy: none, less than a quarter, or more, which is where alerts begin.",
-                f"{AFFECTED} / sum({PODS})",
+                "By the share of the pods of the last two minutes (of the last fifteen, where none ran since) for "
+                "which netprobe has a verdict other than healthy: none, less than a quarter, or more, which is where "
+                "alerts begin.",
+                recent(affected),
                 unit="percentunit",
                 steps=SHARE,
                 mappings=[
@@ -85,7 +111,7 @@ def _now() -> Row:
             stat(
                 "Most frequent cause",
                 "The cause that most pods name. Its section in the runbook is one click away.",
-                f"topk(1, sum by (cause) ({UNHEALTHY})) or (0 * sum by (cause) ({HEALTHY}) unless on () {UNHEALTHY})",
+                recent(cause),
                 steps=ANY_IS_BAD,
                 named_by="cause",
                 no_value="No pod has reported",
@@ -95,8 +121,8 @@ def _now() -> Row:
             ),
             stat(
                 "Pods affected",
-                "Share of the pods of the last two minutes that have a verdict other than healthy.",
-                f"{AFFECTED} / sum({PODS})",
+                "Share of the pods of the last two minutes, or else fifteen, that have a verdict other than healthy.",
+                recent(affected),
                 unit="percentunit",
                 steps=SHARE,
                 decimals=0,
@@ -106,8 +132,8 @@ def _now() -> Row:
             ),
             stat(
                 "DAGs affected",
-                "DAGs with at least one pod whose verdict is not healthy, within the last two minutes.",
-                f'count(max by ({DAG}) ({VERDICTS}{{{WHERE}, dag_id!="", cause!="healthy"}}) > 0) or vector(0)',
+                "DAGs with at least one such pod.",
+                f"{recent(dags)} or vector(0)",
                 steps=ANY_IS_BAD,
                 width=3,
                 height=5,
