@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
 
 from tests.lab.fleet.fleet import Fleet, fleet
@@ -45,6 +46,8 @@ def _print(story: Story[list[str]]) -> None:
             print(f"  {one.at:.1f} s {one.notification.path} {one.notification.body['status']}: {len(alerts)} alerts")
             for alert in alerts:
                 print(f"    {alert['annotations']['summary']}\n      {alert['labels']}")
+    fired = Counter(labels["alertname"] for labels in story.fired)
+    print(f"fired: {', '.join(f'{count} {name}' for name, count in fired.items())}")
     print(f"silenced: {len(silenced)} alerts, {len(symptoms)} of them {SYMPTOM}")
     for phase, queries in story.looked.items():
         print(f"queries of dashboards without an answer, {phase}: {len(queries)}")

@@ -60,6 +60,8 @@ class Story(Generic[T]):
     healthy_at: float = 0.0
     over_at: float = 0.0
     """When the last alert had ended."""
+    fired: list[Document] = field(default_factory=list)
+    """The labels of every alert of netprobe that fired at any time."""
     cpu_share: dict[str, float] = field(default_factory=dict)
     """Of one core, from the beginning of the healthy phase to the end."""
     replaced: list[str] = field(default_factory=list)
@@ -135,6 +137,9 @@ class Outage(Generic[T]):
         self._until(lambda: not self._firing(), "no alert of netprobe to fire")
         story.over_at = self._now
         self._tell(f"{self._now - story.mended_at:.1f} s after the mend no alert fires")
+        lasted = f"{time.monotonic() - began:.0f}s"
+        ever = fleet.query(f'max_over_time(ALERTS{{alertname=~"Netprobe.+",alertstate="firing"}}[{lasted}])')
+        story.fired = [one["metric"] for one in ever]
         after = fleet.cpu_seconds()
         story.cpu_share = {who: (after[who] - before[who]) / (time.monotonic() - began) for who in after}
         return story
