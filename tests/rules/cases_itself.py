@@ -140,7 +140,7 @@ def throttled(share: float, before: float = 0.0) -> Say:
 
 def starved(pod: Pod, *, bad: bool) -> list[Series]:
     return [
-        *pod.series(lambda _: Says(causes=["prober_starved"] if bad else [])),
+        *pod.series(lambda _: Says(causes=["prober_starved"] if bad else [], targets={"ledger": None})),
         told(pod, "netprobe_event_loop_lag_seconds", lambda _: 2.5 if bad else 0.01),
     ]
 
