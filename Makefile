@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 # The servers and tools that the tests run netprobe against.
-APT_PACKAGES := aardvark-dns catatonit conmon debootstrap dnsmasq-base iproute2 knot netavark nftables openssl \
+APT_PACKAGES := aardvark-dns catatonit chromium conmon debootstrap dnsmasq-base iproute2 knot netavark nftables openssl \
 	pgbouncer podman postgresql procps prometheus prometheus-alertmanager prometheus-pushgateway redis-server runc squid \
 	tinyproxy unbound util-linux
 # kubectl comes from more than one place, and two of them do not go together.
