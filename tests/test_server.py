@@ -112,6 +112,15 @@ async def test_the_index_names_every_endpoint() -> None:
         assert f'href="{path[1:]}"' in answer.text
 
 
+async def test_the_page_for_people_is_kept_from_everything_it_does_not_bring_along() -> None:
+    async with serving() as server:
+        page, other = await request(server.url + "/"), await request(server.url + "/targets")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert page.headers["referrer-policy"] == "no-referrer"
+    assert page.headers["x-content-type-options"] == "nosniff"
+    assert "content-security-policy" not in other.headers
+
+
 @pytest.mark.parametrize("path", ["/-/ready", "/probe", "/metrics/", "/favicon.ico", "/config", "/../etc/passwd", "//"])
 async def test_an_unknown_path_is_not_found(path: str) -> None:
     """No page is shown for a path nobody meant, so that a mistyped readiness check fails."""
