@@ -339,6 +339,27 @@ async def test_an_agent_that_has_gone_is_missed(browser: Browser, tmp_path: Path
             assert opened.amiss == []
 
 
+async def test_another_version_is_loaded_anew(browser: Browser, tmp_path: Path) -> None:
+    """And whoever else answers there, once the agent has gone, is not taken for it."""
+    async with running(tmp_path, configuration(refused("warehouse"))) as agent:
+        page_of_another = (await saying(agent, "nothing_listening")).replace("data-version=", "data-version=0", 1)
+        async with tab(browser, agent.url) as opened:
+            page = opened.page
+            await page.evaluate("window.loaded = 'once'")
+            await page.route("**/*", lambda route: route.fulfill(body="<h1>It works!</h1>", content_type="text/html"))
+            await page.evaluate(REFRESH)
+            await expect(page.locator("#gone")).to_contain_text("cannot be reached")
+            await expect(page.get_by_role("heading", level=1)).to_contain_text("refuses connections")
+            await page.unroute("**/*")
+            await page.route(
+                "**/*", lambda route: route.fulfill(body=page_of_another, content_type="text/html"), times=1
+            )
+            async with page.expect_navigation():
+                await page.evaluate(REFRESH)
+            assert await page.evaluate("window.loaded") is None
+            await expect(page.get_by_role("heading", level=1)).to_contain_text("refuses connections")
+
+
 async def test_it_works_without_a_script(browser: Browser, tmp_path: Path) -> None:
     async with Site() as site:
         text = configuration({"name": "web", "type": "http", "url": site.url()}, refused("warehouse"))

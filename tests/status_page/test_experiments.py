@@ -47,6 +47,10 @@ FULL = LocalTables(
     retransmitted_segments=12,
     default_routes=(4, 6),
 )
+FULL_SAID = (
+    "Gateway 10.0.0.1 has answered; gateway fe80::1 is not in the neighbour table; gateway 10.0.0.2 does not answer; "
+    "default route for IPv4 and IPv6; no route to 192.0.2.1; 12 of 300 TCP segments sent again."
+)
 SAID: list[tuple[Question, Answer, str, str]] = [
     (
         LOOKUP,
@@ -104,8 +108,7 @@ SAID: list[tuple[Question, Answer, str, str]] = [
         LocalNetwork(),
         FULL,
         "say?",
-        "Gateway 10.0.0.1 has answered; gateway fe80::1 is not in the neighbour table; gateway 10.0.0.2 does not answer; "
-        "default route for IPv4 and IPv6; no route to 192.0.2.1; 12 of 300 TCP segments sent again.",
+        FULL_SAID,
     ),
 ]
 
