@@ -13,6 +13,7 @@ from grafana.parts import (
     HALF_MINUTE,
     ORANGE,
     PART,
+    QUORUM,
     RED,
     RUNBOOK_OF_CELL,
     RUNBOOK_OF_SERIES,
@@ -21,7 +22,10 @@ from grafana.parts import (
     Column,
     Row,
     RunbookAddress,
+    a_minute,
+    as_total,
     between,
+    by_kind,
     changes,
     chosen,
     coloured_causes,
@@ -147,9 +151,10 @@ def _now() -> Row:
                 height=5,
             ),
             stat(
-                "Fastest burn of an error budget",
-                "Errors of the last hour compared with what the objective of a target allows: at 1 the budget lasts "
-                "as long as it is meant to, at 14.4 an alert pages. Of all DAGs.",
+                "Budget burn",
+                "How fast the error budget of the worst target burns: errors of the last hour compared with what its "
+                "objective allows. At 1 the budget lasts as long as it is meant to, at 14.4 an alert pages. Of all "
+                "DAGs.",
                 f"max({burn('1h')})",
                 steps=BURN,
                 decimals=1,
@@ -190,7 +195,7 @@ def _verdicts() -> Row:
                 ),
                 unit="percentunit",
                 maximum=1,
-                steps=SHARE,
+                steps=QUORUM,
                 step=HALF_MINUTE,
                 width=8,
             ),
@@ -286,12 +291,12 @@ def _failures() -> Row:
                 "Failed runs a minute, by phase and reason",
                 "What went wrong on the wire. `all` counts every failed run.",
                 Ask(
-                    expr="sum by (phase, reason) (sum_over_time("
-                    f"netprobe:probe_failures:increase1m{{{WHERE}}}[$__interval])) * 60000 / $__interval_ms"
-                    f" or label_replace(sum(sum_over_time({failures}[$__interval])) * 60000 / $__interval_ms,"
-                    ' "reason", "all", "", "")',
-                    legend="{{phase}} {{reason}}",
+                    expr=by_kind(a_minute(f"netprobe:probe_failures:increase1m{{{WHERE}}}", "phase, reason"))
+                    + f' or label_replace({a_minute(failures, "")}, "kind", "all", "", "")',
+                    legend="{{kind}}",
                 ),
+                shades=RED,
+                overrides=[as_total("all")],
             ),
             lines(
                 "Burn of error budgets, the fastest ten",

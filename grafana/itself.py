@@ -49,6 +49,11 @@ def a_minute(counter: str, by: str, labels: str = "") -> str:
     return f"sum by ({by}) ({grown(counter, '$__interval', labels)}) * 60000 / $__interval_ms"
 
 
+def results(counter: str) -> str:
+    """Of pushes: with one label for receiver and result."""
+    return f'label_join({a_minute(counter, "sink, result")}, "kind", " ", "sink", "result")'
+
+
 def spread(series: str) -> list[Ask]:
     """How a value is spread over agents."""
     return [Ask(expr=f"quantile({share}, {series})", legend=name) for share, name in SHARES]
@@ -92,7 +97,7 @@ def _well() -> Row:
                 width=3,
             ),
             stat(
-                "Unusable configuration",
+                "Bad configuration",
                 "Agents that run with nothing, or with an old configuration, because the one they were given cannot "
                 "be read.",
                 f"sum(1 - last_over_time(netprobe_config_last_reload_successful{{{WHERE}}}[2m])) or vector(0)",
@@ -281,7 +286,7 @@ def _cost() -> Row:
 
 def _outside() -> Row:
     pushed = f"last_over_time(netprobe_push_requests_total{{{WHERE}}}[$__interval])"
-    nothing = f'label_replace(vector(0) unless on () {pushed}, "sink", "nobody pushes", "", "")'
+    nothing = f'label_replace(vector(0) unless on () {pushed}, "kind", "nobody pushes", "", "")'
     return Row(
         title="Pushes and rules",
         panels=(
@@ -289,8 +294,8 @@ def _outside() -> Row:
                 "Requests to push, a minute",
                 "By receiver and result.",
                 Ask(
-                    expr=f"{a_minute('netprobe_push_requests_total', 'sink, result')} or {nothing}",
-                    legend="{{sink}} {{result}}",
+                    expr=f"{results('netprobe_push_requests_total')} or {nothing}",
+                    legend="{{kind}}",
                 ),
                 width=8,
             ),
@@ -298,8 +303,8 @@ def _outside() -> Row:
                 "Samples pushed, a minute",
                 "Those that receivers have taken, and those they will never get.",
                 Ask(
-                    expr=f"{a_minute('netprobe_push_samples_total', 'sink, result')} or {nothing}",
-                    legend="{{sink}} {{result}}",
+                    expr=f"{results('netprobe_push_samples_total')} or {nothing}",
+                    legend="{{kind}}",
                 ),
                 width=8,
             ),

@@ -39,8 +39,10 @@ Steps = Sequence[tuple[float | None, str]]
 CALM: Steps = ((None, GREEN),)
 NEUTRAL: Steps = ((None, "text"),)
 ANY_IS_BAD: Steps = ((None, GREEN), (1, RED))
+QUORUM: Steps = ((None, GREEN), (0.25, RED))
+"""Of pods: where alerts begin."""
 SHARE: Steps = ((None, GREEN), (0.000001, ORANGE), (0.25, RED))
-"""Of pods. A quarter of them is where alerts begin."""
+"""The same, where a single one shows as well."""
 PART = 0.05
 """Of the pods: verdicts of fewer are no event for all."""
 BURN: Steps = ((None, GREEN), (1, ORANGE), (6, RED))
@@ -73,6 +75,16 @@ class Row:
 
     title: str
     panels: tuple[dashboard.Panel, ...]
+
+
+def a_minute(series: str, by: str) -> str:
+    """What a recorded increase comes to in a minute, however far apart the points of a graph are."""
+    return f"sum by ({by}) (sum_over_time({series}[$__interval])) * 60000 / $__interval_ms"
+
+
+def by_kind(failures: str) -> str:
+    """With one label for the two that say how something failed: `connect/refused`."""
+    return f'label_join({failures}, "kind", "/", "phase", "reason")'
 
 
 # --- links ----------------------------------------------------------------------------------------------------------
@@ -165,6 +177,17 @@ def coloured_causes() -> list[Override]:
     ]
 
 
+def as_limit(name: str, colour: str) -> Override:
+    """For a series that others are compared with."""
+    style = {"fill": "dash", "dash": [10, 10]}
+    return override("byName", name, {"color": fixed(colour), "custom.lineStyle": style, "custom.fillOpacity": 0})
+
+
+def as_total(name: str) -> Override:
+    """For the sum of the other series."""
+    return override("byName", name, {"color": fixed(GREY), "custom.fillOpacity": 0})
+
+
 def coloured(colours: Mapping[str, str]) -> list[Override]:
     return [override("byName", name, {"color": fixed(colour)}) for name, colour in colours.items()]
 
@@ -237,6 +260,7 @@ def lines(
     stacked: bool = False,
     bars: bool = False,
     steps: Steps = (),
+    shades: str | None = None,
     overrides: Sequence[Override] = (),
     links: Sequence[Link] = (),
     minimum: float | None = 0,
@@ -247,7 +271,10 @@ def lines(
     width: int = 12,
     height: int = 8,
 ) -> dashboard.Panel:
-    """Values over time."""
+    """Values over time, each series in a colour that its name decides, or in a shade of one."""
+    palette = builders.FieldColor().mode(dashboard.FieldColorModeId.PALETTE_CLASSIC_BY_NAME)
+    if shades:
+        palette = palette.mode(dashboard.FieldColorModeId.SHADES).fixed_color(shades)
     legend = common_builders.VizLegendOptions().show_legend(True).placement(common.LegendPlacement.BOTTOM)
     tooltip = (
         common_builders.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI).sort(common.SortOrder.DESCENDING)
@@ -263,7 +290,7 @@ def lines(
         .line_width(1)
         .fill_opacity(70 if stacked or bars else 10)
         .show_points(common.VisibilityMode.AUTO)
-        .color_scheme(builders.FieldColor().mode(dashboard.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
+        .color_scheme(palette)
         .thresholds(thresholds(steps or CALM))
         .overrides(list(overrides))
         .data_links([link.builder() for link in links])
@@ -273,6 +300,9 @@ def lines(
     if steps:
         style = common_builders.GraphThresholdsStyleConfig().mode(common.GraphThresholdsStyleMode.DASHED)
         panel = panel.thresholds_style(style)
+    if unit == "short":
+        # A line at zero lies on the axis, and not below a scale up to a hundred.
+        panel = panel.axis_soft_max(1)
     if minimum is not None:
         panel = panel.min(minimum)
     if maximum is not None:

@@ -19,6 +19,10 @@ from grafana.parts import (
     Column,
     Row,
     RunbookAddress,
+    a_minute,
+    as_limit,
+    as_total,
+    by_kind,
     changes,
     chosen,
     coloured,
@@ -46,8 +50,8 @@ PHASES = {
     "resolve": "purple",
     "connect": "blue",
     "proxy": "light-blue",
-    "tls": "dark-blue",
-    "login": "light-orange",
+    "tls": "yellow",
+    "login": "dark-orange",
     "request": "orange",
     "transfer": "green",
 }
@@ -56,11 +60,6 @@ PHASES = {
 
 def availability(window: str) -> str:
     return f"sum(sum_over_time({SUCCESSES}[{window}])) / sum(sum_over_time({LOOKS}[{window}]))"
-
-
-def a_minute(series: str, by: str) -> str:
-    """What a recorded increase comes to in a minute, however far apart the points of a graph are."""
-    return f"sum by ({by}) (sum_over_time({series}[$__interval])) * 60000 / $__interval_ms"
 
 
 def mean(phase: str = "") -> str:
@@ -157,7 +156,7 @@ def _over_time() -> Row:
                 Ask(expr=f"max({OBJECTIVE})", legend="objective"),
                 unit="percentunit",
                 maximum=1,
-                overrides=coloured({"available": GREEN, "objective": ORANGE}),
+                overrides=[*coloured({"available": GREEN}), as_limit("objective", ORANGE)],
                 minimum=None,
             ),
             lines(
@@ -245,10 +244,12 @@ def _failures() -> Row:
                 "Failed runs a minute, by phase and reason",
                 "In which phase runs failed, and why. `all` counts every failed run.",
                 Ask(
-                    expr=a_minute(f"netprobe:probe_failures:increase1m{{{WHERE}}}", "phase, reason")
-                    + f' or label_replace({a_minute(failures, "")}, "reason", "all", "", "")',
-                    legend="{{phase}} {{reason}}",
+                    expr=by_kind(a_minute(f"netprobe:probe_failures:increase1m{{{WHERE}}}", "phase, reason"))
+                    + f' or label_replace({a_minute(failures, "")}, "kind", "all", "", "")',
+                    legend="{{kind}}",
                 ),
+                shades=RED,
+                overrides=[as_total("all")],
             ),
             lines(
                 "Runs a minute",
