@@ -234,7 +234,7 @@ def _worst() -> Row:
                     expr=f"sum by ({TARGET}) (sum_over_time("
                     f'netprobe:probes:increase1m{{{WHERE}, result="failure"}}[$__range]))',
                     name="failed runs",
-                    unit="short",
+                    unit="none",
                     decimals=0,
                 ),
                 Column(

@@ -271,7 +271,12 @@ def _failures() -> Row:
                     decimals=0,
                 ),
                 Column(expr=f"sum by ({DAG}) ({PROBING})", name="pods"),
-                Column(expr=f"sum by ({DAG}) (sum_over_time({failures}[$__range]))", name="failed runs", decimals=0),
+                Column(
+                    expr=f"sum by ({DAG}) (sum_over_time({failures}[$__range]))",
+                    name="failed runs",
+                    unit="none",
+                    decimals=0,
+                ),
                 labels={
                     "namespace": (),
                     "dag_id": [from_cell("What happened to it?", "netprobe-task", "namespace", "dag_id")],

@@ -109,6 +109,7 @@ def _answer() -> Row:
                 "Failed runs",
                 "Runs of all targets that have failed, since each of these pods began.",
                 f"sum({FAILED_RUNS}) or vector(0)",
+                unit="none",
                 steps=((None, GREEN), (1, ORANGE)),
                 width=3,
             ),
@@ -200,7 +201,7 @@ def _targets() -> Row:
                     expr=f"count by (namespace, target) (last_over_time(netprobe_probe_success{{{WHERE}}}[$__range]))",
                     name="pods",
                 ),
-                Column(expr=f"sum by (namespace, target) ({FAILED_RUNS})", name="failed runs", decimals=0),
+                Column(expr=f"sum by (namespace, target) ({FAILED_RUNS})", name="failed runs", unit="none", decimals=0),
                 labels={
                     "namespace": (),
                     "target": [from_cell("What is wrong with it?", "netprobe-target", "namespace", "target")],
@@ -216,6 +217,7 @@ def _targets() -> Row:
                     f"(last_over_time(netprobe_probe_failures_total{{{WHERE}}}[$__range]))"
                     f' or label_replace(sum by (namespace, target) ({FAILED_RUNS}) == 0, "reason", "none", "", "")',
                     name="failed runs",
+                    unit="none",
                     steps=ANY_IS_BAD,
                     decimals=0,
                 ),
@@ -248,6 +250,7 @@ def _pods() -> Row:
                 Column(
                     expr=f"topk({ROWS}, sum by ({POD}) ({FAILED_RUNS}))",
                     name="failed runs",
+                    unit="none",
                     decimals=0,
                 ),
                 Column(expr=f"topk({ROWS}, max by ({POD}) ({GATE}) or 0 * {SEEN})", name="start gate", unit="s"),
