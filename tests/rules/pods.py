@@ -68,13 +68,18 @@ class Pod:
         return found
 
     def _causes_of(self, target: str, labels: Mapping[str, str], probed: Mapping[int, Says]) -> list[Series]:
-        """One series at a time: that of the last cause, which is 0 when it explains the target no more."""
-        points: dict[str, dict[int, float]] = {}
+        """One series at a time: that of the last cause, which is 0 when it explains the target no more.
+
+        Where another cause takes its place, it ends.
+        """
+        points: dict[str, Points] = {}
         last: str | None = None
         for second, one in probed.items():
-            last = one.targets[target] or last
+            former, last = last, one.targets[target] or last
+            if former is not None and former != last:
+                points[former] = {**points[former], second: STALE}
             if last is not None:
-                points.setdefault(last, {})[second] = float(one.targets[target] is not None)
+                points[last] = {**points.get(last, {}), second: float(one.targets[target] is not None)}
         return [
             self._gauge("netprobe_target_diagnosis", {**labels, "cause": cause}, values)
             for cause, values in points.items()
@@ -89,7 +94,7 @@ class Pod:
         where = {**labels, "phase": "connect", "reason": "refused"}
         return [self._gauge("netprobe_probe_failures_total", where, points)] if points else []
 
-    def _gauge(self, metric: str, labels: Mapping[str, str], values: Mapping[int, float]) -> Series:
+    def _gauge(self, metric: str, labels: Mapping[str, str], values: Points) -> Series:
         points: Points = dict(values) if self.ends is None else {**values, self.ends: STALE}
         return series(metric, {**self.labels, **labels}, points)
 

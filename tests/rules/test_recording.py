@@ -58,6 +58,13 @@ FAILING = Says(["dns_unreachable", "unknown"], {"db": "dns_unreachable"})
 WELL = Says(targets={"db": None})
 
 
+def changing(now: int) -> Says:
+    """On its way to health a target has another cause for a moment."""
+    if now < 120:
+        return FAILING
+    return Says(["dns_failing"], {"db": "dns_failing"}) if now < 180 else WELL
+
+
 def pod_cases() -> list[Case]:
     mixed = [
         *all_series([scraped(f"bad-{n}", 0, 300) for n in range(2)], lambda _: FAILING),
@@ -118,6 +125,22 @@ def pod_cases() -> list[Case]:
                     pods("netprobe:diagnosis_pods:count15m", 1, cause="healthy"),
                 ],
             },
+        ),
+        recorded(
+            "a target counts under the last of its causes alone, also when the last did not hold for long",
+            all_series([scraped("a", 0, 400)], changing),
+            {
+                60: [pods("netprobe:target_diagnosis_pods:count2m", 1, **DB, cause="dns_unreachable")],
+                150: [
+                    pods("netprobe:target_diagnosis_pods:count2m", 1, **DB, cause="dns_failing"),
+                    pods("netprobe:target_diagnosis_pods:count15m", 1, **DB, cause="dns_failing"),
+                ],
+                240: [
+                    nothing("netprobe:target_diagnosis_pods:count2m"),
+                    nothing("netprobe:target_diagnosis_pods:count15m"),
+                ],
+            },
+            interval_seconds=30,
         ),
         recorded(
             "where nobody says whose pods they are, the labels are absent",
