@@ -37,61 +37,71 @@ class About:
     """What pods say that are nearly as bad; those that are well where nothing else is given."""
 
 
+def quiet(about: About, situation: Situation, name: str, series: Sequence[Series], until: int = HALF) -> Case:
+    """The alert never fires."""
+    return Case(
+        alert=about.alert,
+        situation=situation,
+        name=name,
+        series=series,
+        firing={until: []},
+        never_from=0,
+        interval_seconds=MINUTE,
+        rules=about.rules,
+    )
+
+
 def standard(about: About) -> list[Case]:
-    """What every alert on a share of the pods has in common: two of them at least, and more than a quarter."""
+    """What every alert on a share of the pods has in common: two of them at least, and more than a quarter.
+
+    What can be asked of one scene is, as each is played from its beginning, with all rules. So what is not to fire has
+    namespaces of its own.
+    """
     alert, say = about.alert, about.say
-    where = {"namespace": NAMESPACE, **about.labels}
-    firing = [fires(alert, where)]
-    told_of = [fires(alert, where, about.text)]
+    firing = [fires(alert, {"namespace": NAMESPACE, **about.labels})]
     end = about.within + 10 * MINUTE
     over = about.within + about.passes
 
-    def pods(number: int, until: int = end, *, ended: bool = False, begins: int = 0) -> list[Pod]:
-        return [scraped(f"pod-{begins}-{index}", begins, until, ended=ended) for index in range(number)]
+    def pods(number: int, until: int = end, namespace: str = NAMESPACE, *, begins: int = 0) -> list[Pod]:
+        ended = until != end
+        return [
+            scraped(f"pod-{begins}-{index}", begins, until, ended=ended, namespace=namespace) for index in range(number)
+        ]
 
-    def case(
-        situation: Situation, found: list[Series], by_time: dict[int, list[Firing]], name: str, *, never: bool = False
-    ) -> Case:
+    def case(situation: Situation, found: list[Series], by_time: dict[int, list[Firing]], name: str = "") -> Case:
         return Case(
             alert=alert,
             situation=situation,
             name=name,
             series=found,
             firing=by_time,
-            never_from=0 if never else None,
             interval_seconds=MINUTE,
             rules=about.rules,
         )
 
-    cases = [
-        case(Situation.FIRES, some(pods(3), say, bad=2), {MINUTE: [], about.within: told_of, end: firing}, ""),
-        case(Situation.BELOW, some(pods(1), say, bad=1), {end: []}, "one pod, and it is the only one", never=True),
-        case(Situation.BELOW, some(pods(8), say, bad=2), {end: []}, "a quarter of the pods", never=True),
-        case(
-            Situation.RESOLVES,
-            some(pods(3, about.within + SCRAPE_SECONDS, ended=True), say, bad=2)
-            + some(pods(3, over + MINUTE, begins=about.within + MINUTE), say, bad=0),
-            {about.within: firing, over: []},
-            "",
-        ),
-        case(
-            Situation.MISSING,
-            some(pods(3, about.within + SCRAPE_SECONDS, ended=True), say, bad=2),
-            {about.within: firing, over: []},
-            "all pods have gone",
-        ),
-        case(
-            Situation.MISSING,
-            [series("netprobe_probe_success", {"namespace": NAMESPACE, "pod": "a", "target": "t"}, {0: 1, end: 1})],
-            {end: []},
-            "nobody says anything of it",
-            never=True,
-        ),
+    enough = some(pods(3), say, bad=2)
+    too_few = [
+        *some(pods(1, namespace="the only pod"), say, bad=1),
+        *some(pods(8, namespace="a quarter of the pods"), say, bad=2),
+        *some(pods(3, namespace="all pods, but not by enough"), about.well or say, bad=3 if about.well else 0),
     ]
-    if about.well is not None:
-        nearly = some(pods(3), about.well, bad=3)
-        cases.append(case(Situation.BELOW, nearly, {end: []}, "all pods, but not by enough", never=True))
-    return cases
+    nobody = [series("netprobe_probe_success", {"namespace": NAMESPACE, "pod": "a", "target": "t"}, {0: 1, end: 1})]
+    gone = some(pods(3, about.within + SCRAPE_SECONDS, "they have gone"), say, bad=2)
+    mended = [
+        *some(pods(3, about.within + SCRAPE_SECONDS), say, bad=2),
+        *some(pods(3, over + MINUTE, begins=about.within + MINUTE), say, bad=0),
+        *gone,
+    ]
+    both = [*firing, fires(alert, {"namespace": "they have gone", **about.labels})]
+    told_of = [fires(alert, {"namespace": NAMESPACE, **about.labels}, about.text)]
+    quiet_scene = [*too_few, *nobody]
+    return [
+        case(Situation.FIRES, enough, {MINUTE: [], about.within: told_of, end: firing}),
+        quiet(about, Situation.BELOW, "", quiet_scene, end),
+        quiet(about, Situation.MISSING, "nobody says anything of it", quiet_scene, end),
+        case(Situation.RESOLVES, mended, {about.within: both, over: []}),
+        case(Situation.MISSING, mended, {about.within: both, over: []}, "all pods have gone"),
+    ]
 
 
 def come_and_go(about: About) -> Case:
@@ -383,20 +393,6 @@ SILENCE = About(
 )
 
 
-def quiet(about: About, situation: Situation, name: str, series: Sequence[Series], until: int = HALF) -> Case:
-    """The alert never fires."""
-    return Case(
-        alert=about.alert,
-        situation=situation,
-        name=name,
-        series=series,
-        firing={until: []},
-        never_from=0,
-        interval_seconds=MINUTE,
-        rules=about.rules,
-    )
-
-
 def overlapping(until: int, lives: int, **where: str) -> list[Pod]:
     """Pods that live so long; one begins each 20 seconds."""
     return [
@@ -406,7 +402,7 @@ def overlapping(until: int, lives: int, **where: str) -> list[Pod]:
 
 
 NEVER_OF_SHORT_PODS = [
-    quiet(SCRAPES, Situation.SHORT_PODS, "none of them answers", some(short_lived(0, HALF), up, bad=90)),
+    quiet(SCRAPES, Situation.SHORT_PODS, "none of them answers", some(overlapping(HALF, 60), up, bad=90)),
     quiet(
         SCRAPES,
         Situation.SHORT_PODS,
@@ -454,13 +450,13 @@ UNHEARD = [
     quiet(
         SILENCE,
         Situation.BELOW,
-        "pods that push once in five minutes",
+        "pods that push once in ten minutes",
         [
             one
             for index in range(3)
             for one in (
                 *SILENCE.say(scraped(f"pod-{index}", 0, HALF), bad=True),
-                *configured(Pod(name=f"pod-{index}", heard=range(90, HALF, 300))),
+                *configured(Pod(name=f"pod-{index}", heard=range(90, HALF, 600))),
             )
         ],
     ),
@@ -593,71 +589,61 @@ def starting(about: About) -> list[Case]:
     alert, say = about.alert, about.say
     begins = 20 * MINUTE
     end = begins + about.passes + MINUTE
-    old = [one for i in range(20) for one in gated(0)(scraped(f"old-{i}", 0, end), bad=False)]
+    at = begins + about.within
     firing = [fires(alert, {"namespace": NAMESPACE})]
 
-    def fresh(number: int) -> list[Pod]:
-        return [scraped(f"pod-{index}", begins, end) for index in range(number)]
+    def old(namespace: str = NAMESPACE) -> list[Series]:
+        pods = [scraped(f"old-{index}", 0, end, namespace=namespace) for index in range(20)]
+        return some(pods, gated(0), bad=0)
 
-    def case(situation: Situation, name: str, found: list[Series], by_time: dict[int, list[Firing]]) -> Case:
-        return Case(alert=alert, situation=situation, name=name, series=found, firing=by_time, interval_seconds=MINUTE)
+    def fresh(number: int, namespace: str = NAMESPACE) -> list[Pod]:
+        return [scraped(f"pod-{index}", begins, end, namespace=namespace) for index in range(number)]
 
-    at = begins + about.within
-    cases = [
-        case(
-            Situation.FIRES,
-            "",
-            [*old, *some(fresh(6), say, bad=3)],
-            {begins: [], at: [fires(alert, {"namespace": NAMESPACE}, about.text)], begins + 14 * MINUTE: firing},
-        ),
-        quiet(
-            about,
-            Situation.BELOW,
-            "two pods, and they are all that started",
-            [*old, *some(fresh(2), say, bad=2)],
-            end,
-        ),
-        quiet(about, Situation.BELOW, "a quarter of those that started", [*old, *some(fresh(12), say, bad=3)], end),
-        # They live on, and are not told of again: a start is over.
-        case(
-            Situation.RESOLVES,
-            "",
-            [*old, *some(fresh(6), say, bad=3)],
-            {begins + 14 * MINUTE: firing, begins + about.passes: []},
-        ),
-        quiet(about, Situation.MISSING, "nobody starts", old, end),
-        quiet(
-            about,
-            Situation.MISSING,
-            "nobody says anything of it",
-            [one for pod in fresh(3) for one in pod.series(lambda _: Says())],
-            end,
-        ),
-        Case(
+    def case(situation: Situation, found: list[Series], by_time: dict[int, list[Firing]], name: str = "") -> Case:
+        return Case(
             alert=alert,
-            situation=Situation.SHORT_PODS,
-            series=some(
-                [*short_lived(0, 20 * MINUTE), *short_lived(20 * MINUTE, 38 * MINUTE)],
-                say,
-                bad=len(short_lived(0, 20 * MINUTE)),
-            ),
-            firing={20 * MINUTE: firing, 38 * MINUTE: []},
-            without_gap=(about.within, 20 * MINUTE),
+            situation=situation,
+            name=name,
+            series=found,
+            firing=by_time,
             interval_seconds=MINUTE,
             rules=about.rules,
-        ),
-    ]
-    if about.well is not None:
-        cases.append(
-            quiet(
-                about,
-                Situation.BELOW,
-                "all of them, but not by enough",
-                [*old, *some(fresh(6), about.well, bad=6)],
-                end,
-            )
         )
-    return cases
+
+    # Those that are held back live on, and are not told of again: a start is over.
+    enough = [*old(), *some(fresh(6), say, bad=3)]
+    too_few = [
+        *some(fresh(2, "all that started"), say, bad=2),
+        *some(fresh(12, "a quarter of those that started"), say, bad=3),
+        *some(fresh(6, "all, but not by enough"), about.well or say, bad=6 if about.well else 0),
+        *old("nobody starts"),
+        *(one for pod in fresh(3, "nobody says anything of it") for one in pod.series(lambda _: Says())),
+    ]
+    wrong, well = short_lived(0, 20 * MINUTE), short_lived(20 * MINUTE, 38 * MINUTE)
+    coming_and_going = Case(
+        alert=alert,
+        situation=Situation.SHORT_PODS,
+        series=some([*wrong, *well], say, bad=len(wrong)),
+        firing={20 * MINUTE: firing, 38 * MINUTE: []},
+        without_gap=(about.within, 20 * MINUTE),
+        interval_seconds=MINUTE,
+        rules=about.rules,
+    )
+    later = [scraped(f"later-{index}", begins + 16 * MINUTE, end) for index in range(4)]
+    text = [fires(alert, {"namespace": NAMESPACE}, about.text)]
+    return [
+        case(Situation.FIRES, enough, {begins: [], at: text, begins + 14 * MINUTE: firing}),
+        case(Situation.RESOLVES, enough, {begins + 14 * MINUTE: firing, begins + about.passes: []}),
+        case(
+            Situation.RESOLVES,
+            [*some(fresh(3), say, bad=3), *some(later, say, bad=0)],
+            {begins + 14 * MINUTE: firing, begins + 18 * MINUTE: []},
+            "those that start later are well",
+        ),
+        quiet(about, Situation.BELOW, "", too_few, end),
+        quiet(about, Situation.MISSING, "", too_few, end),
+        coming_and_going,
+    ]
 
 
 CASES = [
