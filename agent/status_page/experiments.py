@@ -46,7 +46,7 @@ def _list(experiments: Sequence[Json], now: float) -> str:
 def _item(experiment: Json, now: float) -> str:
     asked, answered = in_words(experiment)
     ago = lasting(unix_seconds(experiment["started_at"]), now)
-    whom = f" for {listed(experiment['targets'], _NAMES)}" if experiment["targets"] else ""
+    whom = f", for {listed(experiment['targets'], _NAMES)}" if experiment["targets"] else ""
     return f"<div><dt>{text(asked, 300)}</dt><dd>{text(answered, 500)} <small>{ago} ago{whom}</small></dd></div>"
 
 

@@ -139,4 +139,4 @@ def test_there_may_be_many() -> None:
     assert 3 <= shown < 60
     assert f"And {60 - shown} more:" in section
     assert len(section) < EXPERIMENTS_BYTES + 500
-    assert "30 seconds</time> ago for <bdi>api</bdi>" in section
+    assert "30 seconds</time> ago, for <bdi>api</bdi>" in section
