@@ -516,6 +516,8 @@ TITLES = {
     "netprobe-task": "netprobe / What happened to this task?",
     "netprobe-self": "netprobe / Is netprobe itself well, and what does it cost?",
 }
+AIRFLOW = ("apache-airflow-mixin", "airflow")
+"""Tags of dashboards about Airflow itself: what its mixin gives them, and what people do."""
 CARRIED = {("netprobe-task", "netprobe-fleet"): ("dag_id",)}
 """Further variables that a link from one to another takes along."""
 
@@ -541,7 +543,12 @@ def page(
         .refresh(refresh)
         .variables([datasource(), *variables])
         .annotations(list(annotations))
-        .links([*(_to(other, CARRIED.get((uid, other), ())) for other in TITLES if other != uid), _to_airflow()])
+        .links(
+            [
+                *(_to(other, CARRIED.get((uid, other), ())) for other in TITLES if other != uid),
+                *map(_to_airflow, AIRFLOW),
+            ]
+        )
         .build()
     )
     made.panels = list(_placed(rows))
@@ -560,13 +567,13 @@ def _to(uid: str, carried: Sequence[str]) -> builders.DashboardLink:
     )
 
 
-def _to_airflow() -> builders.DashboardLink:
-    """Airflow's own dashboards, where somebody has given them this tag. Its mixin does."""
+def _to_airflow(tag: str) -> builders.DashboardLink:
+    """A link to each dashboard with a tag, and nothing where there is none."""
     return (
         builders.DashboardLink("Airflow")
         .type(dashboard.DashboardLinkType.DASHBOARDS)
-        .tags(["airflow"])
-        .as_dropdown(True)
+        .tags([tag])
+        .as_dropdown(False)
         .keep_time(True)
     )
 

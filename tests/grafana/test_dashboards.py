@@ -216,9 +216,13 @@ def test_links_lead_to_dashboards_that_exist_and_to_the_runbook(document: dict[s
 
 @pytest.mark.parametrize("document", EVERYWHERE)
 def test_each_dashboard_leads_to_the_others_and_to_those_of_airflow(document: dict[str, Any]) -> None:
-    *others, airflow = document["links"]
+    others = [link for link in document["links"] if link["type"] == "link"]
+    by_tag = [link for link in document["links"] if link["type"] == "dashboards"]
 
-    assert (airflow["type"], airflow["tags"], airflow["keepTime"]) == ("dashboards", ["airflow"], True)
+    assert [link["tags"] for link in by_tag] == [["apache-airflow-mixin"], ["airflow"]]
+    for link in by_tag:
+        assert link["keepTime"] is True
+        assert link["asDropdown"] is False, "a list of nothing where there is none"
     here = {variable["name"]: bool(variable["multi"]) for variable in document["templating"]["list"]}
     led = set()
     for link in others:
