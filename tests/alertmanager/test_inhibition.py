@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from tests.lab.agents import eventually
-from tests.lab.alertmanager import Alertmanager, alertmanager, firing, inbox, into_inbox, shipped
+from tests.lab.alertmanager import alertmanager, firing, inbox, into_inbox, shipped
 from tests.lab.newer import VERSIONS, programs_of
 
 Labels = Mapping[str, str]
@@ -69,13 +69,21 @@ SCENES = [
             NOT_READY,
             SKEW,
             {**FAILING, "alertname": "SomebodyElses"},
+            {**AFFECTED, "alertname": "SomebodyElses"},
+            {**STARVED, "cause": "dns_unreachable"},
         ),
     ),
     Scene(
         "what explains targets and wakes nobody silences no page",
         PROXY_TICKET,
         silenced=(FAILING, GATE),
-        told=(BURNING, {**FAILING, "namespace": "other"}, {**GATE, "cause": "dns_slow"}),
+        told=(
+            BURNING,
+            {**FAILING, "namespace": "other"},
+            {**FAILING, "alertname": "SomebodyElses"},
+            {**GATE, "cause": "dns_slow"},
+            NO_DATA,
+        ),
     ),
     Scene(
         "what explains no target silences no symptom",
@@ -98,8 +106,11 @@ SCENES = [
             AFFECTED,
             {**AFFECTED, "cause": "dns_slow", "namespace": "other"},
             {**AFFECTED, "cause": "dns_slow", "cluster": "other"},
+            {**AFFECTED, "cause": "dns_slow", "alertname": "SomebodyElses"},
             {**NO_ENDPOINTS, "cause": "dns_slow"},
             {**STARVED, "cause": "dns_slow"},
+            FAILING,
+            GATE,
         ),
     ),
     Scene(
@@ -125,6 +136,8 @@ SCENES = [
             {**NO_ENDPOINTS, "severity": "ticket", "target": "warehouse"},
             {**NO_ENDPOINTS, "severity": "ticket", "cause": "nothing_listening"},
             {**NO_ENDPOINTS, "severity": "ticket", "namespace": "other"},
+            {**NO_ENDPOINTS, "severity": "ticket", "alertname": "SomebodyElses"},
+            {**NO_ENDPOINTS, "alertname": "NetprobeOther"},
         ),
     ),
     Scene(
@@ -137,15 +150,26 @@ SCENES = [
             {**BURNING, "namespace": "other"},
             {**BURNING, "cause": "slow"},
             {**BURNING, "alertname": "SomebodyElses"},
+            {**NO_DATA, "target": "ledger"},
             GATE,
             AFFECTED,
+            IN_3_DAYS,
+            IN_21_DAYS,
         ),
     ),
     Scene(
         "a cause that wakes nobody silences no page",
         {**NO_ENDPOINTS, "severity": "ticket"},
         silenced=(FAILING,),
-        told=(BURNING, {**FAILING, "target": "warehouse"}, {**FAILING, "namespace": "other"}),
+        told=(
+            BURNING,
+            {**FAILING, "target": "warehouse"},
+            {**FAILING, "namespace": "other"},
+            {**FAILING, "cause": "slow"},
+            {**FAILING, "alertname": "SomebodyElses"},
+            {**NO_DATA, "target": "ledger"},
+            {**NO_ENDPOINTS, "severity": "ticket", "alertname": "NetprobeOther"},
+        ),
     ),
     Scene(
         "an expired certificate silences its announcements",
@@ -165,51 +189,129 @@ SCENES = [
         silenced=(IN_21_DAYS,),
         told=({**IN_21_DAYS, "target": "warehouse"}, {**IN_21_DAYS, "namespace": "other"}, FAILING),
     ),
-    Scene("21 days silence nothing", IN_21_DAYS, silenced=(), told=(IN_3_DAYS, EXPIRED)),
+    Scene("21 days silence nothing", IN_21_DAYS, silenced=(), told=(IN_3_DAYS, EXPIRED, FAILING)),
+    Scene(
+        "a page of somebody else's silences nothing",
+        {**DNS_DEAD, "alertname": "SomebodyElses"},
+        silenced=(),
+        told=(FAILING, BURNING, GATE, AFFECTED, {**DNS_DEAD, "severity": "ticket"}),
+    ),
+    Scene(
+        "a ticket of somebody else's silences nothing",
+        {**PROXY_TICKET, "alertname": "SomebodyElses"},
+        silenced=(),
+        told=(FAILING, {**AFFECTED, "cause": "proxy_unreachable"}),
+    ),
+    Scene(
+        "somebody else's page about a target silences nothing",
+        {**NO_ENDPOINTS, "alertname": "SomebodyElses"},
+        silenced=(),
+        told=(FAILING, BURNING, {**NO_ENDPOINTS, "severity": "ticket"}),
+    ),
+    Scene(
+        "somebody else's ticket about a target silences nothing",
+        {**NO_ENDPOINTS, "alertname": "SomebodyElses", "severity": "ticket"},
+        silenced=(),
+        told=(FAILING,),
+    ),
+    Scene(
+        "what one target has explains no other",
+        {**DNS_DEAD, "level": "target", "target": "warehouse"},
+        silenced=(),
+        told=(FAILING, BURNING, GATE, AFFECTED),
+    ),
+    Scene(
+        "what one target has explains no other in a ticket either",
+        {**PROXY_TICKET, "level": "target", "target": "warehouse"},
+        silenced=(),
+        told=(FAILING, GATE, {**AFFECTED, "cause": "proxy_unreachable"}),
+    ),
+    Scene(
+        "what one DAG has explains no target",
+        {**NO_ENDPOINTS, "level": "dag"},
+        silenced=(),
+        told=(FAILING, BURNING),
+    ),
+    Scene(
+        "what one DAG has explains no target in a ticket either",
+        {**NO_ENDPOINTS, "level": "dag", "severity": "ticket"},
+        silenced=(),
+        told=(FAILING,),
+    ),
+    Scene("a fleet without a cause explains nothing", GATE, silenced=(), told=(FAILING, BURNING)),
+    Scene(
+        "a fleet without a cause explains nothing in a page either",
+        {**GATE, "severity": "page"},
+        silenced=(),
+        told=(FAILING, BURNING),
+    ),
+    Scene(
+        "a symptom explains no other",
+        {**FAILING, "alertname": "NetprobeErrorBudgetBurnSlow"},
+        silenced=(),
+        told=(FAILING, BURNING),
+    ),
     Scene("a symptom silences no cause", BURNING, silenced=(), told=(DNS_DEAD, EXPIRED, NO_ENDPOINTS)),
 ]
 
 
+@dataclass(frozen=True)
+class Pair:
+    """One alert and another, in a cluster of their own so that no third one has a say in it."""
+
+    name: str
+    source: Labels
+    other: Labels
+    is_silenced: bool
+
+    def __str__(self) -> str:
+        return self.name
+
+    def placed(self, labels: Labels) -> dict[str, str]:
+        """These labels in the pair's cluster, or in one beside it."""
+        return {**labels, "cluster": self.name + (" beside" if "cluster" in labels else "")}
+
+
+PAIRS = [
+    Pair(f"{scene}: {'silenced' if is_silenced else 'told'} {number}", scene.source, other, is_silenced)
+    for scene in SCENES
+    for is_silenced, others in ((True, scene.silenced), (False, scene.told))
+    for number, other in enumerate(others)
+]
+
+Known = Mapping[tuple[tuple[str, str], ...], Any]
+"""By its sorted labels, what Alertmanager says of an alert."""
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=VERSIONS)
-async def server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Alertmanager]:
+async def known(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Known]:
+    """All pairs, handed over to a real Alertmanager."""
     program = programs_of(request.param).alertmanager
     directory = tmp_path_factory.mktemp("inhibition")
-    async with inbox() as taken, alertmanager(directory, into_inbox(shipped(), taken.url), program=program) as running:
-        yield running
+    # Handed over last: once this symptom is silenced, all before have been looked at as well.
+    mark, cause = ({"cluster": "handed over last", **labels} for labels in (FAILING, DNS_DEAD))
+    alerts = [pair.placed(labels) for pair in PAIRS for labels in (pair.other, pair.source)]
+    async with inbox() as taken, alertmanager(directory, into_inbox(shipped(), taken.url), program=program) as server:
+        await server.post([firing(labels) for labels in alerts])
+        await server.post([firing(labels) for labels in (mark, cause)])
+
+        async def looked_at() -> Known | None:
+            found = {_key(alert["labels"]): alert for alert in await server.alerts()}
+            marked = found.get(_key(mark))
+            return found if marked is not None and marked["status"]["inhibitedBy"] else None
+
+        yield await eventually(looked_at, "the last to be silenced")
 
 
-@pytest.mark.parametrize(
-    ("source", "other", "is_silenced"),
-    [
-        pytest.param(
-            scene.source, other, is_silenced, id=f"{scene.name}: {'silenced' if is_silenced else 'told'} {number}"
-        )
-        for scene in SCENES
-        for is_silenced, others in ((True, scene.silenced), (False, scene.told))
-        for number, other in enumerate(others)
-    ],
-)
+def _key(labels: Labels) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(labels.items()))
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=str)
 @pytest.mark.asyncio(loop_scope="module")
-async def test_one_alert_silences_what_follows_from_it_and_nothing_else(
-    server: Alertmanager, request: pytest.FixtureRequest, source: Labels, other: Labels, *, is_silenced: bool
-) -> None:
-    # In a cluster of its own, so that no other alert has a say in it.
-    cluster = {"cluster": request.node.name}
-    source, other = {**cluster, **source}, {**cluster, **other}
-    # Handed over after them: once this symptom is silenced, the two have been looked at as well.
-    marks = [{**alert, "cluster": f"{request.node.name}, done"} for alert in (FAILING, DNS_DEAD)]
+async def test_one_alert_silences_what_follows_from_it_and_nothing_else(known: Known, pair: Pair) -> None:
+    source, other = known[_key(pair.placed(pair.source))], known[_key(pair.placed(pair.other))]
 
-    async def looked_at() -> list[Any] | None:
-        found = {tuple(sorted(alert["labels"].items())): alert for alert in await server.alerts()}
-        states = [found.get(tuple(sorted(alert.items()))) for alert in (marks[0], source, other)]
-        return states if states[0] and states[0]["status"]["inhibitedBy"] else None
-
-    await server.post([firing(alert) for alert in (other, source, *marks)])
-    _, of_source, of_other = await eventually(looked_at, "the mark to be silenced")
-
-    status = of_other["status"]
-    assert (status["state"], status["inhibitedBy"]) == (
-        ("suppressed", [of_source["fingerprint"]]) if is_silenced else ("active", [])
+    assert (other["status"]["state"], other["status"]["inhibitedBy"]) == (
+        ("suppressed", [source["fingerprint"]]) if pair.is_silenced else ("active", [])
     )
