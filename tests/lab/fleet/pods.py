@@ -21,6 +21,8 @@ from tests.lab.world.hosts import Process
 
 AT_ONCE: Final = 3
 """So many pods start at the same time: a start costs a third of a second of CPU."""
+LEAST_INTERVAL_SECONDS: Final = 5.0
+"""Between two runs of a target, at whatever pace: thirty agents share two cores with others."""
 _FIRST_PORT: Final = 20_000
 _RUN_ID: Final = "scheduled__2026-01-01T00:00:00+00:00"
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -164,7 +166,7 @@ class Pods:
 
     def _write(self, dag: Dag, pace: Pace, receiver: str) -> Path:
         """The configuration of a DAG's pods."""
-        interval = max(3.0, pace.seconds(15))
+        interval = max(LEAST_INTERVAL_SECONDS, pace.seconds(15))
         sections: dict[str, Any] = {
             # A run may not last longer than the interval, and the least interval of a push is five seconds.
             "defaults": {"interval": _milliseconds(interval), "timeout": _milliseconds(min(6.0, interval * 0.75))},
