@@ -164,6 +164,15 @@ def grown(number: float) -> Value:
     )
 
 
+def counted(metric: str, number: float, **labels: str) -> Value:
+    """How much one of those that are recorded without DAG and task has grown so far."""
+    name = metric.replace("netprobe_", "netprobe:", 1)
+    return Value(
+        f"sum_over_time({name}:increase1m[1h])",
+        {selector("", {"namespace": "airflow", "target": "db", **labels}): number},
+    )
+
+
 def counter_cases() -> list[Case]:
     zeros = dict.fromkeys(range(0, 120, 15), 0.0)
     return [
@@ -191,6 +200,26 @@ def counter_cases() -> list[Case]:
             "nothing is lost where a minute has no sample",
             [counter("a", {0: 1, 60: 2, 120: 3, 300: 10, 360: 11})],
             {1200: [grown(11)]},
+        ),
+        recorded(
+            "one that was silent for ten minutes has grown by the difference, after a quarter of an hour by everything",
+            [counter("a", {0: 5, 60: 9, 720: 12, 1680: 13})],
+            {900: [grown(12)], 1920: [grown(25)]},
+        ),
+        *(
+            recorded(
+                f"{metric} of one that was silent for four minutes, and for ten",
+                [series(metric, {**ORDERS, **DB, **labels, "pod": "a"}, {0: 5, 240: 9, 840: 10})],
+                {
+                    600: [counted(metric, 9, **labels)],
+                    1200: [counted(metric, 19, **labels)],
+                },
+            )
+            for metric, labels in (
+                ("netprobe_probe_duration_seconds_bucket", {"le": "1"}),
+                ("netprobe_phase_duration_seconds_sum", {"phase": "tls"}),
+                ("netprobe_phase_duration_seconds_count", {"phase": "tls"}),
+            )
         ),
         recorded("nothing is made up where nothing is counted", [counter("a", zeros)], {1200: [grown(0)]}),
     ]
