@@ -20,6 +20,7 @@ from grafana import causes
 from grafana.parts import RUNBOOK, WIDTH
 from grafana.write import FOLDER, documents
 from tests.grafana.queries import LABEL_VALUES, NEEDS, Query, dashboards, panels, queries
+from tests.lab.newer import VERSIONS, programs_of
 
 ROOT = Path(__file__).parents[2]
 DASHBOARDS = dashboards()
@@ -396,11 +397,13 @@ def test_pods_without_a_limit_would_be_seen() -> None:
     assert labels_of(promql_parser.parse("sum by (target) (a) / netprobe:target_pods:count2m")) == {"target"}
 
 
-def test_prometheus_itself_can_read_every_query(tmp_path: Path) -> None:
-    rules = [{"record": f"query:{number}", "expr": query.expr} for number, query in enumerate(QUERIES)]
+@pytest.mark.parametrize("version", VERSIONS)
+def test_prometheus_itself_can_read_every_query(version: str, tmp_path: Path) -> None:
+    made = [{"record": f"query:{number}", "expr": query.expr} for number, query in enumerate(QUERIES)]
     file = tmp_path / "queries.yaml"
-    file.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}), "utf-8")
-    done = subprocess.run(["promtool", "check", "rules", str(file)], capture_output=True, text=True, check=False)
+    file.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": made}]}), "utf-8")
+    command = [programs_of(version).promtool, "check", "rules", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(QUERIES)} rules found" in done.stdout
