@@ -6,38 +6,25 @@ from collections.abc import Callable
 
 from grafana_foundation_sdk.models import dashboard
 
-from grafana.parts import (
+from grafana.asking import HALF_MINUTE, Ask, Column, a_minute, by_kind
+from grafana.links import RUNBOOK_OF_CELL, RUNBOOK_OF_SERIES, from_cell, from_series
+from grafana.look import (
     ANY_IS_BAD,
     BURN,
     GREEN,
-    HALF_MINUTE,
     ORANGE,
     PART,
     QUORUM,
     RED,
-    RUNBOOK_OF_CELL,
-    RUNBOOK_OF_SERIES,
     SHARE,
-    Ask,
-    Column,
-    Row,
-    RunbookAddress,
-    a_minute,
     as_total,
     between,
-    by_kind,
-    changes,
-    chosen,
     coloured_causes,
-    from_cell,
-    from_series,
-    lines,
-    page,
-    stat,
-    states,
-    table,
     texts,
 )
+from grafana.page import Row, changes, page
+from grafana.panels import lines, stat, states, table
+from grafana.variables import RunbookAddress, chosen
 
 WHERE = 'namespace=~"$namespace", dag_id=~"$dag_id"'
 NAMESPACE = 'namespace=~"$namespace"'

@@ -4,24 +4,11 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.models import dashboard
 
-from grafana.parts import (
-    ANY_IS_BAD,
-    GREEN,
-    HALF_MINUTE,
-    NEUTRAL,
-    ORANGE,
-    RED,
-    Ask,
-    Column,
-    Row,
-    changes,
-    chosen,
-    coloured,
-    lines,
-    page,
-    stat,
-    table,
-)
+from grafana.asking import HALF_MINUTE, Ask, Column
+from grafana.look import ANY_IS_BAD, GREEN, NEUTRAL, ORANGE, RED, coloured
+from grafana.page import Row, changes, page
+from grafana.panels import lines, stat, table
+from grafana.variables import chosen
 
 NAMESPACE = 'namespace=~"$namespace"'
 WHERE = f'{NAMESPACE}, job=~"$job"'

@@ -4,37 +4,26 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.models import dashboard
 
-from grafana.parts import (
+from grafana.asking import HALF_MINUTE, Ask, Column, a_minute, by_kind
+from grafana.links import RUNBOOK_OF_SERIES, from_cell
+from grafana.look import (
     ANY_IS_BAD,
     BURN,
     GREEN,
     GREY,
-    HALF_MINUTE,
     ORANGE,
     PART,
     RED,
-    RUNBOOK_OF_SERIES,
     SHARE,
-    Ask,
-    Column,
-    Row,
-    RunbookAddress,
-    a_minute,
     as_limit,
     as_total,
-    by_kind,
-    changes,
-    chosen,
     coloured,
     coloured_causes,
-    from_cell,
-    heatmap,
-    lines,
-    page,
-    stat,
-    table,
     texts,
 )
+from grafana.page import Row, changes, page
+from grafana.panels import heatmap, lines, stat, table
+from grafana.variables import RunbookAddress, chosen
 
 WHERE = 'namespace=~"$namespace", target="$target"'
 FAILING = f"netprobe:target_failing_pods:count2m{{{WHERE}}}"

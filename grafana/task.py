@@ -8,31 +8,12 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.models import dashboard
 
-from grafana.parts import (
-    ANY_IS_BAD,
-    GREEN,
-    HALF_MINUTE,
-    ORANGE,
-    RED,
-    RUNBOOK_OF_SERIES,
-    Ask,
-    Column,
-    Link,
-    Row,
-    RunbookAddress,
-    between,
-    changes,
-    chosen,
-    coloured_causes,
-    from_cell,
-    from_series,
-    lines,
-    page,
-    stat,
-    states,
-    table,
-    texts,
-)
+from grafana.asking import HALF_MINUTE, Ask, Column
+from grafana.links import RUNBOOK_OF_SERIES, Link, from_cell, from_series
+from grafana.look import ANY_IS_BAD, GREEN, ORANGE, RED, between, coloured_causes, texts
+from grafana.page import Row, changes, page
+from grafana.panels import lines, stat, states, table
+from grafana.variables import RunbookAddress, chosen
 
 NAMESPACE = 'namespace=~"$namespace"'
 DAG = f'{NAMESPACE}, dag_id="$dag_id"'

@@ -17,7 +17,8 @@ import yaml
 from agent.diagnosis.verdict import Cause
 from agent.sinks.metrics import FAMILIES, SELF_FAMILIES
 from grafana import causes
-from grafana.parts import RUNBOOK, WIDTH
+from grafana.panels import WIDTH
+from grafana.variables import RUNBOOK
 from grafana.write import FOLDER, documents
 from tests.grafana.queries import LABEL_VALUES, NEEDS, Query, dashboards, panels, queries
 from tests.lab.newer import VERSIONS, programs_of

@@ -1,0 +1,63 @@
+"""Queries: what Prometheus is asked, and how often."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from string import ascii_uppercase
+
+from grafana_foundation_sdk.builders import prometheus
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.cog.variants import Dataquery
+from grafana_foundation_sdk.models import dashboard
+
+from grafana.look import Steps
+
+SOURCE = dashboard.DataSourceRef(type_val="prometheus", uid="${datasource}")
+MINUTE = "1m"
+"""The least distance of two points: recording rules of counters run once a minute, and no scrape interval is longer."""
+HALF_MINUTE = "30s"
+"""The same where only verdicts are shown, whose rules run twice a minute."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """A query over the time range."""
+
+    expr: str
+    legend: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A query at the end of the time range: its value is a column of a table, and each of its labels another."""
+
+    expr: str
+    name: str | None
+    """None where only the labels matter."""
+    unit: str = "short"
+    steps: Steps = ()
+    decimals: int | None = None
+
+
+def a_minute(series: str, by: str) -> str:
+    """What a recorded increase comes to in a minute, however far apart the points of a graph are."""
+    return f"sum by ({by}) (sum_over_time({series}[$__interval])) * 60000 / $__interval_ms"
+
+
+def by_kind(failures: str) -> str:
+    """With one label for the two that say how something failed: `connect/refused`."""
+    return f'label_join({failures}, "kind", "/", "phase", "reason")'
+
+
+def over_range(ref: str, ask: Ask, step: str) -> prometheus.Dataquery:
+    query = prometheus.Dataquery().datasource(SOURCE).ref_id(ref).expr(ask.expr)
+    return query.legend_format(ask.legend or "__auto").interval(step).range()
+
+
+def all_over_range(asked: Sequence[Ask], step: str) -> list[Builder[Dataquery]]:
+    return [over_range(ref, ask, step) for ref, ask in zip(ascii_uppercase, asked, strict=False)]
+
+
+def at_the_end(ref: str, expr: str) -> prometheus.Dataquery:
+    return prometheus.Dataquery().datasource(SOURCE).ref_id(ref).expr(expr).instant()
