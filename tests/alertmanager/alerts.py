@@ -31,12 +31,8 @@ class Alert:
 @cache
 def alerts() -> tuple[Alert, ...]:
     """Every alert of the rules with each cause it can have."""
-    played = _played()
-    return tuple(
-        Alert({"alertname": name, **played[name], **cause})
-        for name, (_, rule) in promtool.alerts().items()
-        for cause in _causes(rule)
-    )
+    played = {alert.labels["alertname"]: alert for alert, _ in written()}
+    return tuple(played[name].at(**cause) for name, (_, rule) in promtool.alerts().items() for cause in _causes(rule))
 
 
 @cache
@@ -45,15 +41,18 @@ def one_of_each() -> tuple[Alert, ...]:
     return tuple({alert.labels["alertname"]: alert for alert in alerts()}.values())
 
 
-def _played() -> dict[str, Mapping[str, str]]:
-    """The labels of one firing instance of each alert."""
-    return {
-        case.alert: firing.labels
+@cache
+def written() -> tuple[tuple[Alert, Mapping[str, str]], ...]:
+    """Every alert of the rules once, with the annotations that promtool reads on it."""
+    found = {
+        case.alert: (Alert({"alertname": case.alert, **firing.labels}), firing.annotations)
         for module in sorted(Path(promtool.__file__).parent.glob("cases_*.py"))
         for case in importlib.import_module(f"tests.rules.{module.stem}").CASES
         for firings in case.firing.values()
         for firing in firings
+        if firing.annotations is not None
     }
+    return tuple(found.values())
 
 
 def _causes(rule: Mapping[str, Any]) -> list[dict[str, str]]:
