@@ -231,7 +231,7 @@ SHARES = [
         alert="NetprobeConfigUnusable",
         say=configured,
         text=Text(
-            "66.67% of the netprobes in airflow cannot use their configuration.",
+            "66.67% of the netprobes in namespace airflow cannot use their configuration.",
             "2 of 3 pods go on as if there were none, with the targets that they find in their environment.",
             "netprobeconfigunusable",
             SELF,
@@ -244,7 +244,7 @@ SHARES = [
         say=lagging(0.9),
         well=lagging(0.5),
         text=Text(
-            "66.67% of the netprobes in airflow run late: latencies there are too high.",
+            "66.67% of the netprobes in namespace airflow run late: latencies there are too high.",
             "2 of 3 pods were late by more than half a second, the worst by 900ms.",
             "netprobelagging",
             SELF,
@@ -257,7 +257,7 @@ SHARES = [
         say=throttled(0.15, before=15),
         well=throttled(0.099),
         text=Text(
-            "The CPU limit of 66.67% of the netprobes in airflow is too low.",
+            "The CPU limit of 66.67% of the netprobes in namespace airflow is too low.",
             "2 of 3 pods were kept off the CPU by their limit for more than twelve seconds within two minutes. "
             "Latencies there are too high, and timeouts may be their own.",
             "netprobethrottled",
@@ -271,7 +271,8 @@ SHARES = [
         rules=RECORDED,
         say=starved,
         text=Text(
-            "66.67% of the netprobes in airflow have too little CPU to tell a slow network from their own slowness.",
+            "66.67% of the netprobes in namespace airflow have too little CPU to tell a slow network "
+            "from their own slowness.",
             "2 of 3 pods blame their timeouts on their own lack of CPU; the worst of all was late by 2.5s.",
             "prober_starved",
             SELF,
@@ -284,7 +285,7 @@ SHARES = [
         rules=RECORDED,
         say=misconfigured,
         text=Text(
-            "netprobe cannot ask ledger in airflow: this is about its configuration, not about the network.",
+            "netprobe cannot ask ledger in namespace airflow: this is about its configuration, not about the network.",
             "2 of 3 pods say so. Whether the target can be reached is not known.",
             "probe_misconfigured",
             "netprobe-target?var-namespace=airflow&var-target=ledger",
@@ -299,7 +300,7 @@ SHARES = [
         say=skipping(0.5),
         well=skipping(0.1),
         text=Text(
-            "netprobe gives up 33.33% of its runs in airflow: results are older than they should be.",
+            "netprobe gives up 33.33% of its runs in namespace airflow: results are older than they should be.",
             "240 runs were given up within a quarter of an hour in 2 of 3 pods, because the run before was still under "
             "way or too many were.",
             "netproberunsskipped",
@@ -313,7 +314,7 @@ SHARES = [
         say=pushing(1.0),
         well=pushing(0.5),
         text=Text(
-            "66.67% of the pushes to remote_write from airflow fail.",
+            "66.67% of the pushes to remote_write from namespace airflow fail.",
             "2 of 3 pods had pushes that failed within ten minutes, mostly with connect/refused. Pods that end "
             "before they succeed are not heard of.",
             "netprobepushfailing",
@@ -328,7 +329,7 @@ SHARES = [
         say=dropping(0.1),
         well=dropping(0.01),
         text=Text(
-            "remote_write will never get 6.667% of what was pushed from airflow.",
+            "remote_write will never get 6.667% of what was pushed from namespace airflow.",
             "2 of 3 pods had samples refused within a quarter of an hour. Counts and error rates of that time are too "
             "low.",
             "netprobepushlosessamples",
@@ -351,7 +352,7 @@ SCRAPES = About(
     alert="NetprobeScrapeFailing",
     say=up,
     text=Text(
-        "Prometheus cannot scrape 66.67% of the netprobes in airflow.",
+        "Prometheus cannot scrape 66.67% of the netprobes in namespace airflow.",
         "2 of 3 pods that Prometheus has found have not answered it once within five minutes. What they see is "
         "not known, and no alert about it can fire.",
         "netprobescrapefailing",
@@ -382,7 +383,7 @@ SILENCE = About(
     alert="NetprobeNoData",
     say=running("init_container"),
     text=Text(
-        "66.67% of the netprobes that run in airflow are not heard of.",
+        "66.67% of the netprobes that run in namespace airflow are not heard of.",
         "2 of 3 pods whose netprobe has been running for five minutes are not scraped and push nothing. What they see "
         "is not known, and no alert about it can fire.",
         "netprobenodata",
@@ -545,7 +546,7 @@ STARTS = [
         alert="NetprobeNetworkNotReady",
         say=not_ready,
         text=Text(
-            "50% of the pods that start in airflow have no network in their first seconds.",
+            "50% of the pods that start in namespace airflow have no network in their first seconds.",
             "In 3 of 6 pods that started within a quarter of an hour all targets failed together at first, and none "
             "since. Tasks that connect at once fail there.",
             "network_not_ready",
@@ -559,7 +560,7 @@ STARTS = [
         say=gated(7.5),
         well=gated(5.0),
         text=Text(
-            "50% of the tasks that start in airflow wait more than five seconds for what they need.",
+            "50% of the tasks that start in namespace airflow wait more than five seconds for what they need.",
             "3 of 6 pods that started within a quarter of an hour were held back that long until the targets that are "
             "gates answered, at most for 7.5s.",
             "netprobestartgateslow",
@@ -573,7 +574,7 @@ STARTS = [
         say=gated(10.0, in_vain=True),
         well=gated(10.0),
         text=Text(
-            "50% of the tasks that start in airflow do so though what they need has not answered.",
+            "50% of the tasks that start in namespace airflow do so though what they need has not answered.",
             "3 of 6 pods that started within a quarter of an hour were held back for as long as the gate may, in vain.",
             "netprobestartgatetimedout",
             TASK,

@@ -163,14 +163,14 @@ def on_pods() -> list[Case]:
     seen = [*all_series(several[:3], lambda _: says(0), counters=True), *several[3].series(lambda _: says(HOUR))]
     dashboard = "netprobe-target?var-namespace=airflow&var-target=ledger"
     fast = Text(
-        "ledger in airflow uses up its error budget 75.0 times as fast as it may.",
+        "ledger in namespace airflow uses up its error budget 75.0 times as fast as it may.",
         "75% of all looks within the last five minutes found it failing, 75% within six hours. 1% is what its "
         "objective allows. 3 of 4 pods see it fail now. It fails mostly with connect/refused. DAGs: dag-0, dag-1.",
         "netprobeerrorbudgetburnfast",
         dashboard,
     )
     slow = Text(
-        "ledger in airflow fails more often than its objective allows: 75.0 times as often.",
+        "ledger in namespace airflow fails more often than its objective allows: 75.0 times as often.",
         "75% of all looks within a day found it failing, 75% within three days. 1% is what its objective allows. It "
         "failed mostly with connect/refused.",
         "netprobeerrorbudgetburnslow",

@@ -45,7 +45,7 @@ ALERTS = [
         21 * DAY,
         10 * MINUTE,
         text(
-            "The certificate of ledger in airflow expires in 20d 23h 45m 0s.",
+            "The certificate of ledger in namespace airflow expires in 20d 23h 45m 0s.",
             "The earliest expiry in the chain it showed last is 1970-01-22 00:05:00 +0000 UTC. Whatever renews it "
             "should have done so by now.",
             "netprobecertificateexpiring",
@@ -56,7 +56,7 @@ ALERTS = [
         3 * DAY,
         5 * MINUTE,
         text(
-            "The certificate of ledger in airflow expires in 2d 23h 45m 0s.",
+            "The certificate of ledger in namespace airflow expires in 2d 23h 45m 0s.",
             "The earliest expiry in the chain it showed last is 1970-01-04 00:05:00 +0000 UTC. From then on every task "
             "that checks it fails.",
             "netprobecertificateexpiringsoon",
@@ -67,7 +67,7 @@ ALERTS = [
         0,
         2 * MINUTE,
         text(
-            "The certificate of ledger in airflow expired 15m 0s ago.",
+            "The certificate of ledger in namespace airflow expired 15m 0s ago.",
             "The earliest expiry in the chain it showed last was 1970-01-01 00:05:00 +0000 UTC. 1 of 1 pods see it "
             "fail now. DAGs: orders.",
             "netprobecertificateexpired",
