@@ -741,7 +741,10 @@ def dag_cases() -> Iterator[Case]:
         alert=AFFECTED,
         situation=Situation.FIRES,
         name="half of a DAG's pods, which have another cause as well",
-        series=[*some_of(2, 2, Says([*says.causes, "prober_starved"], says.targets), counters=True), *others],
+        series=[
+            *some_of(2, 2, Says([*says.causes, "prober_starved"], {**says.targets, "api": None}), counters=True),
+            *others,
+        ],
         firing={
             120: [],
             150: firing,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -233,6 +234,11 @@ def ratio(window: str, number: float) -> Value:
     return Value(f"round({metric}, 0.01)", {selector("", {"namespace": "airflow", "target": "db"}): number})
 
 
+def between(window: str, low: float, high: float) -> Value:
+    """Whether a window holds the moment at which it begins differs between versions."""
+    return Value(f"count(netprobe:probe_errors:ratio{window} >= {low} <= {high})", {"{}": 1})
+
+
 def slo_cases() -> list[Case]:
     hour = 60 * MINUTE
     # Of four scrapes one finds it failing; of four pods that are heard of once, one.
@@ -258,6 +264,16 @@ def slo_cases() -> list[Case]:
             },
         ),
         recorded("of pods that were heard of once", pushed, {2 * hour: [ratio("2h", 0.25), ratio("3d", 0.25)]}),
+        recorded(
+            "five minutes of errors within each window",
+            all_series([scraped("a", 5, 2 * hour)], lambda now: FAILING if hour / 2 <= now < hour / 2 + 300 else WELL),
+            {
+                2160: [between("5m", 0.65, 0.85), between("30m", 0.15, 0.18)],
+                hour: [nothing("netprobe:probe_errors:ratio5m > 0"), between("1h", 0.08, 0.09)],
+                2 * hour: [between("2h", 0.041, 0.043), between("6h", 0.041, 0.043), between("1d", 0.041, 0.043)],
+                3 * hour: [between("2h", 0, 0), between("6h", 0.041, 0.043)],
+            },
+        ),
         recorded(
             "each sample counts once",
             quarter,
@@ -340,3 +356,16 @@ def test_everything_is_recorded_and_nothing_by_pod(tmp_path: Path) -> None:
     said = complaints([case], STABLE.promtool, tmp_path)
 
     assert said == "", said
+
+
+@pytest.mark.parametrize("window", ["5m", "30m", "1h", "2h", "6h", "1d", "3d"])
+def test_a_ratio_has_the_window_that_it_is_named_after(window: str) -> None:
+    """Days are too long to be played."""
+    (expression,) = (
+        rule["expr"]
+        for group in groups_of(RULES / FILE)
+        for rule in group["rules"]
+        if rule["record"] == f"netprobe:probe_errors:ratio{window}"
+    )
+
+    assert re.findall(r"\[(\w+)\]", expression) == [window, window]
