@@ -116,9 +116,11 @@ def _fetch(suite: str, home: Path) -> None:
 def _mirror() -> str:
     """Where this machine gets its own Debian packages from."""
     codename = re.findall(r"^VERSION_CODENAME=(.+)$", Path("/etc/os-release").read_text("utf-8"), re.MULTILINE)
-    said = _run("apt-get", "indextargets", "--format=$(RELEASE) $(REPO_URI)", "Identifier: Packages", "Component: main")
-    (mirror, *_) = [line.split()[1] for line in said.splitlines() if line.split()[0] in {*codename, "stable"}]
-    return mirror
+    said = _run("apt-get", "update", "--print-uris")
+    found = re.findall(r"^'(\S+)/dists/([\w-]+)/InRelease'", said, re.MULTILINE)
+    mirrors: list[str] = [mirror for mirror, suite in found if suite in {*codename, "stable"}]
+    assert mirrors, f"apt has no source of Debian's own packages, only {found}"
+    return mirrors[0]
 
 
 def _run(*command: str, cwd: Path | None = None) -> str:
