@@ -582,6 +582,42 @@ def target_cases() -> Iterator[Case]:
         )
 
 
+def hostile_cases() -> Iterator[Case]:
+    """Names are whatever somebody wrote: a quotation mark ends no query, and braces are no template."""
+    target, dag_id = 'a"b\\c{{.}} &ä', 'x"} or up{y="'
+    says = Says(["nothing_listening"], {target: "nothing_listening"})
+    labels = {
+        "severity": "page",
+        "level": "target",
+        "family": "service",
+        "namespace": "airflow",
+        "cause": "nothing_listening",
+        "target": target,
+    }
+    yield Case(
+        alert="NetprobeServiceDown",
+        situation=Situation.FIRES,
+        name="names that nobody should give",
+        series=some_of(4, 0, says, dag_id=dag_id),
+        firing={
+            END: [
+                Firing(
+                    labels,
+                    {
+                        "summary": f"{target} fails for 100% of the pods in namespace airflow: nobody listens on its "
+                        "port.",
+                        "description": f"4 of 4 pods that probe {target} in namespace airflow say nothing_listening. "
+                        f"The DAG {dag_id} is affected.",
+                        "runbook_url": f"{RUNBOOK}#nothing_listening",
+                        "dashboard_url": f"{GRAFANA}/netprobe-target?var-namespace=airflow"
+                        "&var-target=a%22b%5Cc%7B%7B.%7D%7D+%26%C3%A4",
+                    },
+                )
+            ]
+        },
+    )
+
+
 # --- the symptom ----------------------------------------------------------------------------------------------------
 
 FAILING = "NetprobeTargetFailing"
@@ -841,4 +877,4 @@ def dag_cases() -> Iterator[Case]:
     )
 
 
-CASES = [*fleet_cases(), *target_cases(), *failing_cases(), *dag_cases()]
+CASES = [*fleet_cases(), *target_cases(), *hostile_cases(), *failing_cases(), *dag_cases()]
