@@ -782,8 +782,8 @@ def dag_cases() -> Iterator[Case]:
             *others,
         ],
         firing={
-            120: [],
-            150: firing,
+            210: [],
+            240: firing,
             END: affected(
                 "50%",
                 "2 of 4 pods that DAG orders in namespace airflow had within a quarter of an hour said name_not_found "
@@ -791,7 +791,7 @@ def dag_cases() -> Iterator[Case]:
                 "connect/refused.",
             ),
         },
-        without_gap=(150, END),
+        without_gap=(240, END),
     )
     both = Says(["name_not_found"], {"db": "name_not_found", "api": "name_not_found"})
     yield Case(
@@ -813,7 +813,7 @@ def dag_cases() -> Iterator[Case]:
         name="a pod every ten minutes",
         series=all_series([glimpsed(f"{n}", 600 * n) for n in range(6)], always(says)),
         firing={3600: firing},
-        without_gap=(750, 3600),
+        without_gap=(840, 3600),
     )
     yield Case(
         alert=AFFECTED,
@@ -871,8 +871,8 @@ def dag_cases() -> Iterator[Case]:
         series=all_series(short_lived(0, 2400), during(0, 900, says)),
         # The second is there at 20 seconds. Half of the window is healthy seven and a half minutes after the first of
         # them is, and the alert goes on for ten minutes more.
-        firing={150: [], 180: firing, 1290: firing, 1920: firing, 2010: [], 2400: []},
-        without_gap=(180, 1920),
+        firing={240: [], 270: firing, 1290: firing, 1920: firing, 2010: [], 2400: []},
+        without_gap=(270, 1920),
         never_from=2010,
     )
 
