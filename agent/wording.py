@@ -31,12 +31,10 @@ def seconds(amount: float) -> str:
     milliseconds = amount * 1000
     if milliseconds < 0.01:  # noqa: PLR2004 - it would be shown as nothing
         return "<0.01 ms"
-    if milliseconds < 1:
-        return f"{milliseconds:.2f} ms"
-    if milliseconds < 10:  # noqa: PLR2004 - the digits shown stay the same
-        return f"{milliseconds:.1f} ms"
-    if amount < 1:
-        return f"{milliseconds:.0f} ms"
+    for digits, end in ((2, 1), (1, 10), (0, 1000)):
+        # What is shown has to be below the end: 9.96 ms is shown as 10 ms, which is not 10.0 ms.
+        if round(milliseconds, digits) < end:
+            return f"{milliseconds:.{digits}f} ms"
     return f"{amount:.2f} s"
 
 
