@@ -45,6 +45,14 @@ def a_minute(series: str, by: str) -> str:
     return f"sum by ({by}) (sum_over_time({series}[$__interval])) * 60000 / $__interval_ms"
 
 
+def most(counted: str) -> str:
+    """The most there were at once since the point before: of counts that are made again every half minute.
+
+    Counted first: the sum of what each task had most of is a number of pods that never were there together.
+    """
+    return f"max_over_time(({counted})[$__interval:{HALF_MINUTE}])"
+
+
 def by_kind(failures: str) -> str:
     """With one label for the two that say how something failed: `connect/refused`."""
     return f'label_join({failures}, "kind", "/", "phase", "reason")'

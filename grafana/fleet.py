@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from grafana_foundation_sdk.models import dashboard
 
-from grafana.asking import HALF_MINUTE, Ask, Column, a_minute, by_kind
+from grafana.asking import HALF_MINUTE, Ask, Column, a_minute, by_kind, most
 from grafana.links import RUNBOOK_OF_CELL, RUNBOOK_OF_SERIES, from_cell, from_series
 from grafana.look import (
     ANY_IS_BAD,
@@ -19,11 +19,12 @@ from grafana.look import (
     SHARE,
     as_total,
     between,
+    coloured,
     coloured_causes,
     texts,
 )
 from grafana.page import Row, changes, page
-from grafana.panels import lines, stat, states, table
+from grafana.panels import WIDTH, lines, stat, states, table
 from grafana.variables import RunbookAddress, chosen
 
 WHERE = 'namespace=~"$namespace", dag_id=~"$dag_id"'
@@ -159,12 +160,9 @@ def _verdicts() -> Row:
         panels=(
             lines(
                 "Pods by cause",
-                "How many pods name each cause. A pod that has two causes counts for both, one without a result yet "
-                "for none. A click on a series shows the runbook.",
-                Ask(
-                    expr=f'sum by (cause) (max_over_time({VERDICTS}{{{WHERE}, cause=~"$cause"}}[$__interval]))',
-                    legend="{{cause}}",
-                ),
+                "How many pods name each cause: the most at once since the point before. A pod that has two causes "
+                "counts for both, one without a result yet for none. A click on a series shows the runbook.",
+                Ask(expr=most(f'sum by (cause) ({VERDICTS}{{{WHERE}, cause=~"$cause"}})'), legend="{{cause}}"),
                 stacked=True,
                 overrides=coloured_causes(),
                 links=[RUNBOOK_OF_SERIES],
@@ -269,6 +267,36 @@ def _worst() -> Row:
     )
 
 
+def _starts() -> Row:
+    started, held, in_vain, not_ready = (
+        f"sum(netprobe:{what}_pods:count15m{{{NAMESPACE}}}) or vector(0)"
+        for what in ("started", "gate_held", "gate_timed_out", "network_not_ready")
+    )
+    return Row(
+        title="How pods start",
+        panels=(
+            lines(
+                "Pods that start",
+                "Pods that started within a quarter of an hour: all of them; those that were held back for more than "
+                "five seconds until the targets that are gates answered; those that were let go although not all had; "
+                "and those that had no network in their first seconds (`network_not_ready`). Of all DAGs. Alerts begin "
+                "at a quarter.",
+                Ask(expr=started, legend="started"),
+                Ask(expr=held, legend="held back"),
+                Ask(expr=in_vain, legend="let go in vain"),
+                Ask(expr=not_ready, legend="no network at first"),
+                overrides=[
+                    as_total("started"),
+                    *coloured({"held back": "yellow", "let go in vain": RED, "no network at first": ORANGE}),
+                ],
+                decimals=0,
+                width=WIDTH,
+                height=6,
+            ),
+        ),
+    )
+
+
 def _failures() -> Row:
     failures = f'netprobe:probes:increase1m{{{WHERE}, result="failure"}}'
     return Row(
@@ -290,6 +318,7 @@ def _failures() -> Row:
                 "Errors of the last hour compared with what each target's objective allows. At 14.4 (with the last "
                 "five minutes alike) an alert pages. Of all DAGs.",
                 Ask(expr=f"topk(10, {burn('1h')})", legend="{{target}} ({{namespace}})"),
+                ranked=True,
                 steps=((None, GREEN), (6, ORANGE), (14.4, RED)),
                 decimals=1,
                 links=[from_series("What is wrong with it?", "netprobe-target", "namespace", "target")],
@@ -305,6 +334,7 @@ def make() -> dashboard.Dashboard:
         _now(),
         _verdicts(),
         _worst(),
+        _starts(),
         _failures(),
         variables=[
             chosen("namespace", "Namespace", "netprobe:pods:count2m", "Where the pods run."),

@@ -13,8 +13,14 @@ from grafana.variables import chosen
 NAMESPACE = 'namespace=~"$namespace"'
 WHERE = f'{NAMESPACE}, job=~"$job"'
 REPORTING = f"count(count by (namespace, pod) (last_over_time(netprobe_event_loop_lag_seconds{{{WHERE}}}[2m])))"
+UNUSABLE = f"sum(1 - last_over_time(netprobe_config_last_reload_successful{{{WHERE}}}[2m]))"
 STARVED = f'netprobe:diagnosis_pods:count2m{{{NAMESPACE}, cause="prober_starved"}}'
 MISCONFIGURED = f'netprobe:diagnosis_pods:count2m{{{NAMESPACE}, cause="probe_misconfigured"}}'
+NONE = f"0 * {REPORTING}"
+"""Nothing, where there are agents that could have said so: no agents are not well."""
+FOUND = f"sum(netprobe:scraped_pods:count{{{NAMESPACE}}})"
+SILENT = f"(sum(netprobe:scrape_failing_pods:count5m{{{NAMESPACE}}}) or 0 * {FOUND})"
+"""Of jobs called `netprobe`, whatever is chosen: no agent may ever have said what its job is called."""
 GROUPS = 'rule_group=~".*;netprobe[.].*"'
 CORES = "suffix: cores"
 SHARES = ((0.5, "half of them below"), (0.95, "95 % below"), (1, "the highest"))
@@ -32,13 +38,13 @@ def grown(counter: str, window: str, labels: str = "") -> str:
     return f"(({now} - {before}) >= 0 or {now})"
 
 
-def a_minute(counter: str, by: str, labels: str = "") -> str:
+def grown_a_minute(counter: str, by: str, labels: str = "") -> str:
     return f"sum by ({by}) ({grown(counter, '$__interval', labels)}) * 60000 / $__interval_ms"
 
 
 def results(counter: str) -> str:
     """Of pushes: with one label for receiver and result."""
-    return f'label_join({a_minute(counter, "sink, result")}, "kind", " ", "sink", "result")'
+    return f'label_join({grown_a_minute(counter, "sink, result")}, "kind", " ", "sink", "result")'
 
 
 def spread(series: str) -> list[Ask]:
@@ -71,38 +77,43 @@ def _well() -> Row:
             ),
             stat(
                 "Not answering",
-                "Agents that Prometheus has found and cannot scrape.",
-                f"count(up{{{WHERE}}} == 0) or vector(0)",
+                "Agents that Prometheus has found and could not scrape once in the last five minutes. Of all jobs.",
+                SILENT,
                 steps=((None, GREEN), (1, ORANGE)),
+                no_value="nobody is scraped",
                 width=3,
             ),
             stat(
                 "Short of CPU",
                 "Agents that were too slow to say anything of the network (`prober_starved`): give them more CPU.",
-                f"sum({STARVED}) or vector(0)",
+                f"sum({STARVED}) or {NONE}",
                 steps=ANY_IS_BAD,
+                no_value="no agent",
                 width=3,
             ),
             stat(
                 "Bad configuration",
                 "Agents that run with nothing, or with an old configuration, because the one they were given cannot "
                 "be read.",
-                f"sum(1 - last_over_time(netprobe_config_last_reload_successful{{{WHERE}}}[2m])) or vector(0)",
+                UNUSABLE,
                 steps=ANY_IS_BAD,
+                no_value="no agent",
                 width=3,
             ),
             stat(
                 "Cannot ask",
                 "Agents with a target that they cannot probe for a reason of their own (`probe_misconfigured`).",
-                f"sum({MISCONFIGURED}) or vector(0)",
+                f"sum({MISCONFIGURED}) or {NONE}",
                 steps=ANY_IS_BAD,
+                no_value="no agent",
                 width=3,
             ),
             stat(
                 "Rounds skipped",
                 "Rounds given up within the time range, because the one before was still running or had no slot.",
-                f"sum({grown('netprobe_runs_skipped_total', '$__range')}) or vector(0)",
+                f"sum({grown('netprobe_runs_skipped_total', '$__range')}) or {NONE}",
                 steps=((None, GREEN), (1, ORANGE)),
+                no_value="no agent",
                 decimals=0,
                 width=3,
             ),
@@ -110,16 +121,18 @@ def _well() -> Row:
                 "Failed pushes",
                 "Requests to push results that failed within the time range. Most are tried again: what was lost is "
                 "beside.",
-                "sum(" + grown("netprobe_push_requests_total", "$__range", ', result="failure"') + ") or vector(0)",
+                "sum(" + grown("netprobe_push_requests_total", "$__range", ', result="failure"') + f") or {NONE}",
                 steps=((None, GREEN), (1, ORANGE)),
+                no_value="no agent",
                 decimals=0,
                 width=3,
             ),
             stat(
                 "Samples lost",
                 "Samples within the time range that no receiver will ever get.",
-                "sum(" + grown("netprobe_push_samples_total", "$__range", ', result="dropped"') + ") or vector(0)",
+                "sum(" + grown("netprobe_push_samples_total", "$__range", ', result="dropped"') + f") or {NONE}",
                 steps=ANY_IS_BAD,
+                no_value="no agent",
                 decimals=0,
                 width=3,
             ),
@@ -133,12 +146,12 @@ def _agents() -> Row:
         panels=(
             lines(
                 "Agents over time",
-                "How many report at all, how many of them are scraped, and how many Prometheus has found and cannot "
-                "scrape.",
+                "How many report at all, how many Prometheus has found to scrape, and how many of these have not "
+                "answered it once in five minutes. The last two are of all jobs.",
                 Ask(expr=f"{REPORTING} or vector(0)", legend="reporting"),
-                Ask(expr=f"sum(up{{{WHERE}}}) or vector(0)", legend="scraped"),
-                Ask(expr=f"count(up{{{WHERE}}} == 0) or vector(0)", legend="not answering"),
-                overrides=coloured({"reporting": GREEN, "scraped": "blue", "not answering": RED}),
+                Ask(expr=f"{FOUND} or vector(0)", legend="to be scraped"),
+                Ask(expr=SILENT, legend="not answering"),
+                overrides=coloured({"reporting": GREEN, "to be scraped": "blue", "not answering": RED}),
                 decimals=0,
                 width=8,
             ),
@@ -157,12 +170,9 @@ def _agents() -> Row:
             lines(
                 "Agents that cannot do their work",
                 "Short of CPU, without a usable configuration, or with a target that they cannot probe.",
-                Ask(expr=f"sum({STARVED}) or vector(0)", legend="short of CPU"),
-                Ask(
-                    expr=f"sum(1 - last_over_time(netprobe_config_last_reload_successful{{{WHERE}}}[2m])) or vector(0)",
-                    legend="unusable configuration",
-                ),
-                Ask(expr=f"sum({MISCONFIGURED}) or vector(0)", legend="cannot ask"),
+                Ask(expr=f"sum({STARVED}) or {NONE}", legend="short of CPU"),
+                Ask(expr=UNUSABLE, legend="unusable configuration"),
+                Ask(expr=f"sum({MISCONFIGURED}) or {NONE}", legend="cannot ask"),
                 decimals=0,
                 step=HALF_MINUTE,
                 width=8,
@@ -197,10 +207,10 @@ def _lag() -> Row:
                 "Seconds in a minute that quotas kept all agents off the CPU, and rounds given up in a minute. The "
                 "first is 0 as well where the kernel does not tell.",
                 Ask(
-                    expr=f"{a_minute('netprobe_cpu_throttled_seconds_total', '')} or vector(0)",
+                    expr=f"{grown_a_minute('netprobe_cpu_throttled_seconds_total', '')} or {NONE}",
                     legend="seconds throttled",
                 ),
-                Ask(expr=a_minute("netprobe_runs_skipped_total", ""), legend="rounds skipped"),
+                Ask(expr=grown_a_minute("netprobe_runs_skipped_total", ""), legend="rounds skipped"),
                 width=8,
             ),
         ),
@@ -208,21 +218,20 @@ def _lag() -> Row:
 
 
 def _cost() -> Row:
-    cpu_seconds = f"process_cpu_seconds_total{{{WHERE}}}"
-    lifetime = f"(timestamp({cpu_seconds}) - process_start_time_seconds{{{WHERE}}})"
-    # A pod that was scraped once has no rate. It has an average, its start included.
-    cpu = f"(rate({cpu_seconds}[$__rate_interval]) or {cpu_seconds} / {lifetime})"
+    cpu = f"rate(process_cpu_seconds_total{{{WHERE}}}[$__rate_interval])"
     memory = f"process_resident_memory_bytes{{{WHERE}}}"
     return Row(
         title="What does it cost?",
         panels=(
             lines(
                 "CPU of an agent",
-                "Of those that are scraped: within the last minutes, or since its start where it was scraped once.",
+                "Of those that were scraped twice within the last minutes: once it runs. What a start takes, and "
+                "pods that were scraped once, are in what all take together.",
                 *spread(cpu),
                 unit=CORES,
                 decimals=4,
                 width=8,
+                no_value="nobody was scraped twice",
             ),
             lines(
                 "Memory of an agent",
@@ -284,7 +293,7 @@ def _outside() -> Row:
                     expr=f"{results('netprobe_push_requests_total')} or {nothing}",
                     legend="{{kind}}",
                 ),
-                width=8,
+                width=12,
             ),
             lines(
                 "Samples pushed, a minute",
@@ -293,23 +302,24 @@ def _outside() -> Row:
                     expr=f"{results('netprobe_push_samples_total')} or {nothing}",
                     legend="{{kind}}",
                 ),
-                width=8,
+                width=12,
             ),
             lines(
                 "Rules, share of their interval",
                 "How much of the time between two evaluations one takes. At 1 rules fall behind, and with them every "
                 "other dashboard. Known where Prometheus scrapes itself.",
                 Ask(
-                    expr="label_replace(max by (rule_group) ("
-                    f"prometheus_rule_group_last_duration_seconds{{{GROUPS}}}"
-                    f" / prometheus_rule_group_interval_seconds{{{GROUPS}}}),"
+                    expr="label_replace("
+                    f"max by (rule_group) (prometheus_rule_group_last_duration_seconds{{{GROUPS}}})"
+                    f" / max by (rule_group) (prometheus_rule_group_interval_seconds{{{GROUPS}}}),"
                     ' "group", "$1", "rule_group", ".*;(.*)")',
                     legend="{{group}}",
                 ),
                 unit="percentunit",
                 steps=((None, GREEN), (0.5, ORANGE), (1, RED)),
+                ranked=True,
                 no_value="this Prometheus does not scrape itself",
-                width=8,
+                width=12,
             ),
             stat(
                 "Age of the recorded series",
@@ -319,7 +329,7 @@ def _outside() -> Row:
                 steps=((None, GREEN), (60, ORANGE), (120, RED)),
                 decimals=0,
                 no_value="nothing is recorded",
-                width=8,
+                width=4,
             ),
             stat(
                 "Failed rule evaluations",
@@ -328,7 +338,7 @@ def _outside() -> Row:
                 steps=ANY_IS_BAD,
                 decimals=0,
                 no_value="this Prometheus does not scrape itself",
-                width=8,
+                width=4,
             ),
             stat(
                 "Slowest scrape",
@@ -337,7 +347,7 @@ def _outside() -> Row:
                 unit="s",
                 steps=((None, GREEN), (1, ORANGE), (5, RED)),
                 no_value="nobody is scraped",
-                width=8,
+                width=4,
             ),
         ),
     )

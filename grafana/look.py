@@ -41,6 +41,13 @@ def texts(shown: Mapping[str, tuple[str, str]]) -> dashboard.ValueMapping:
     )
 
 
+def missing(text: str) -> dashboard.ValueMapping:
+    """Where there is no value: neither good nor bad."""
+    result = dashboard.ValueMappingResult(text=text, color=GREY, index=10)
+    match = dashboard.SpecialValueMatch.NULL_AND_NAN
+    return dashboard.SpecialValueMap(options=dashboard.DashboardSpecialValueMapOptions(match=match, result=result))
+
+
 def between(least: float, most: float, text: str, colour: str) -> dashboard.ValueMapping:
     result = dashboard.ValueMappingResult(text=text, color=colour, index=9)
     return dashboard.RangeMap(options=dashboard.DashboardRangeMapOptions(from_val=least, to=most, result=result))

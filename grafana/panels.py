@@ -18,7 +18,7 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from grafana.asking import MINUTE, SOURCE, Ask, Column, all_over_range, at_the_end, over_range
 from grafana.links import Link
-from grafana.look import CALM, NEUTRAL, Override, Steps, override, thresholds
+from grafana.look import CALM, NEUTRAL, Override, Steps, missing, override, thresholds
 
 WIDTH = 24
 """Columns of Grafana's grid."""
@@ -55,7 +55,7 @@ def stat(
         .with_target(at_the_end("A", expr).legend_format(f"{{{{{named_by}}}}}" if named_by else "__auto"))
         .unit(unit)
         .thresholds(thresholds(steps))
-        .mappings(list(mappings))
+        .mappings([*mappings, *([missing(no_value)] if no_value is not None and steps is not NEUTRAL else [])])
         .color_scheme(builders.FieldColor().mode(dashboard.FieldColorModeId.THRESHOLDS))
         .color_mode(common.BigValueColorMode.VALUE if steps is NEUTRAL else common.BigValueColorMode.BACKGROUND)
         .graph_mode(common.BigValueGraphMode.NONE)
@@ -80,6 +80,7 @@ def lines(
     bars: bool = False,
     steps: Steps = (),
     shades: str | None = None,
+    ranked: bool = False,
     overrides: Sequence[Override] = (),
     links: Sequence[Link] = (),
     minimum: float | None = 0,
@@ -90,11 +91,19 @@ def lines(
     width: int = 12,
     height: int = 8,
 ) -> dashboard.Panel:
-    """Values over time, each series in a colour that its name decides, or in a shade of one."""
+    """Values over time, each series in a colour that its name decides, or in a shade of one.
+
+    `ranked`: beside it the series by their last value, the highest on top, where below it they would not all be seen.
+    """
     palette = builders.FieldColor().mode(dashboard.FieldColorModeId.PALETTE_CLASSIC_BY_NAME)
     if shades:
         palette = palette.mode(dashboard.FieldColorModeId.SHADES).fixed_color(shades)
-    legend = common_builders.VizLegendOptions().show_legend(True).placement(common.LegendPlacement.BOTTOM)
+    legend = common_builders.VizLegendOptions().show_legend(True)
+    if ranked:
+        legend = legend.display_mode(common.LegendDisplayMode.TABLE).placement(common.LegendPlacement.RIGHT)
+        legend = legend.calcs(["lastNotNull"]).sort_by("Last *").sort_desc(True)
+    else:
+        legend = legend.display_mode(common.LegendDisplayMode.LIST).placement(common.LegendPlacement.BOTTOM)
     tooltip = (
         common_builders.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI).sort(common.SortOrder.DESCENDING)
     )
@@ -103,7 +112,7 @@ def lines(
         .targets(all_over_range(asked, step))
         .interval(step)
         .unit(unit)
-        .legend(legend.display_mode(common.LegendDisplayMode.LIST))
+        .legend(legend)
         .tooltip(tooltip)
         .draw_style(common.GraphDrawStyle.BARS if bars else common.GraphDrawStyle.LINE)
         .line_width(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.models import dashboard
 
-from grafana.asking import HALF_MINUTE, Ask, Column, a_minute, by_kind
+from grafana.asking import HALF_MINUTE, Ask, Column, a_minute, by_kind, most
 from grafana.links import RUNBOOK_OF_SERIES, from_cell
 from grafana.look import (
     ANY_IS_BAD,
@@ -29,6 +29,9 @@ WHERE = 'namespace=~"$namespace", target="$target"'
 FAILING = f"netprobe:target_failing_pods:count2m{{{WHERE}}}"
 PROBING = f"netprobe:target_pods:count2m{{{WHERE}}}"
 CAUSES = f"netprobe:target_diagnosis_pods:count2m{{{WHERE}}}"
+CONCERNED = f"((sum({CAUSES}) > sum({FAILING})) or sum({FAILING}))"
+"""Pods for which something is the matter with it. Some have a cause though it answers (`slow`), some none yet."""
+EXPIRY = f"netprobe:tls_certificate_expiry_timestamp_seconds:last8d{{{WHERE}}}"
 OBJECTIVE = f"netprobe:target_objective:ratio{{{WHERE}}}"
 SUCCESSES = f"netprobe:target_success:sum1m{{{WHERE}}}"
 LOOKS = f"netprobe:target_success:count1m{{{WHERE}}}"
@@ -150,11 +153,13 @@ def _over_time() -> Row:
             ),
             lines(
                 "Pods by cause",
-                "How many pods name each cause for this target, and for how many it answers. A click on a series "
-                "shows the runbook.",
+                "How many pods name each cause for this target, and for how many it answers and is not slow: the "
+                "most at once since the point before. A click on a series shows the runbook.",
                 Ask(
-                    expr=f"sum by (cause) (max_over_time({CAUSES}[$__interval]))"
-                    f' or label_replace(sum({PROBING}) - sum({FAILING}), "cause", "healthy", "", "")',
+                    expr=most(
+                        f"sum by (cause) ({CAUSES})"
+                        f' or label_replace(sum({PROBING}) - {CONCERNED}, "cause", "healthy", "", "")'
+                    ),
                     legend="{{cause}}",
                 ),
                 stacked=True,
@@ -296,9 +301,9 @@ def _identity() -> Row:
         panels=(
             stat(
                 "Certificate expires in",
-                "The earliest expiry in the chain that the server last showed to any pod within the time range. Below "
-                "zero it has expired.",
-                f"min(last_over_time(netprobe_tls_certificate_expiry_timestamp_seconds{{{WHERE}}}[$__range])) - time()",
+                "The earliest expiry in the chain that the server showed last to any pod, within eight days before "
+                "the end of the time range. Below zero it has expired.",
+                f"min({EXPIRY}) - time()",
                 unit="s",
                 steps=((None, RED), (3 * DAY, ORANGE), (21 * DAY, GREEN)),
                 decimals=1,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.models import dashboard
 
-from grafana.asking import HALF_MINUTE, Ask, Column
+from grafana.asking import HALF_MINUTE, Ask, Column, most
 from grafana.links import RUNBOOK_OF_SERIES, Link, from_cell, from_series
 from grafana.look import ANY_IS_BAD, GREEN, ORANGE, RED, between, coloured_causes, texts
 from grafana.page import Row, changes, page
@@ -148,11 +148,9 @@ def _timeline() -> Row:
             ),
             lines(
                 "All pods of the DAG, by cause",
-                "For comparison: every pod of the DAG and the chosen tasks, of whatever run.",
-                Ask(
-                    expr=f"sum by (cause) (max_over_time(netprobe:diagnosis_pods:count2m{{{TASK}}}[$__interval]))",
-                    legend="{{cause}}",
-                ),
+                "For comparison: every pod of the DAG and the chosen tasks, of whatever run, and the most at once "
+                "since the point before.",
+                Ask(expr=most(f"sum by (cause) (netprobe:diagnosis_pods:count2m{{{TASK}}})"), legend="{{cause}}"),
                 stacked=True,
                 overrides=coloured_causes(),
                 links=[RUNBOOK_OF_SERIES],

@@ -43,14 +43,13 @@ OF_GRAFANA = {
 }
 SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "summary": ("_sum", "_count")}
 OF_PROMETHEUS = {
-    "up",
     "scrape_duration_seconds",
     "scrape_samples_post_metric_relabeling",
     "prometheus_rule_evaluation_failures_total",
     "prometheus_rule_group_interval_seconds",
     "prometheus_rule_group_last_duration_seconds",
 }
-OF_PROCESSES = {"process_cpu_seconds_total", "process_resident_memory_bytes", "process_start_time_seconds"}
+OF_PROCESSES = {"process_cpu_seconds_total", "process_resident_memory_bytes"}
 
 
 def test_the_files_are_what_the_code_makes() -> None:
@@ -262,15 +261,31 @@ def test_the_runbook_is_where_alerts_say_it_is() -> None:
     assert RUNBOOK == "https://runbooks.example.com/netprobe/runbook.md"
 
 
-def test_alerts_lead_to_dashboards_with_variables_that_they_have() -> None:
+def test_alerts_lead_to_dashboards_with_the_variables_that_these_need() -> None:
+    """Where one value has to be chosen, Grafana would choose the first of the alphabet."""
     urls = {rule["annotations"]["dashboard_url"] for rule in rules() if "alert" in rule}
 
     assert urls
     for url in urls:
         found = re.fullmatch(r"https://grafana[.]example[.]com/d/(?P<uid>[\w-]+)(?P<query>\?.*)?", url)
         assert found is not None, url
-        there = {variable["name"] for variable in DASHBOARDS[found["uid"]]["templating"]["list"]}
-        assert set(re.findall(r"var-(\w+)=", found["query"] or "")) <= there, url
+        there = [one for one in DASHBOARDS[found["uid"]]["templating"]["list"] if one["type"] == "query"]
+        given = set(re.findall(r"var-(\w+)=", found["query"] or ""))
+        assert given <= {variable["name"] for variable in there}, url
+        assert {variable["name"] for variable in there if not variable["includeAll"]} <= given, url
+
+
+def test_links_of_certificates_reach_back_to_what_was_seen_of_them() -> None:
+    """A DAG of once a week has seen it last, and Grafana offers no target that is not within the time range."""
+    urls = {
+        rule["alert"]: rule["annotations"]["dashboard_url"]
+        for rule in rules()
+        if rule.get("alert", "").startswith("NetprobeCertificate")
+    }
+
+    assert len(urls) == 3
+    for url in urls.values():
+        assert re.search(r"&from=now-8d(&|$)", url), url
 
 
 # --- causes ---------------------------------------------------------------------------------------------------------
@@ -339,15 +354,25 @@ def test_queries_ask_for_series_that_exist(query: Query) -> None:
 
 
 def joined_by(expr: str) -> set[str]:
-    """The labels by which an expression joins series of different kinds."""
+    """The labels by which an expression joins series of different kinds.
+
+    Where it does not say by which, by all that both sides have. `or` joins nothing then: it adds what is not there yet.
+    """
     labels: set[str] = set()
     for part in within(promql_parser.parse(expr)):
-        if isinstance(part, promql_parser.BinaryExpr) and part.modifier is not None:
-            matching = part.modifier.matching
+        if isinstance(part, promql_parser.BinaryExpr):
+            matching = part.modifier.matching if part.modifier is not None else None
             if matching is not None:
                 assert str(matching.type).endswith("Include"), "on (…) says by what; ignoring (…) does not"
                 labels |= set(matching.labels)
+            elif str(part.op) != "or" and metrics_of(part.lhs) != metrics_of(part.rhs):
+                labels |= labels_of(part.lhs) & labels_of(part.rhs)
     return labels
+
+
+def metrics_of(expression: promql_parser.Expr) -> set[str]:
+    """The names of all that an expression selects."""
+    return {part.name or str(part) for part in within(expression) if isinstance(part, promql_parser.VectorSelector)}
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=str)
@@ -358,6 +383,10 @@ def test_no_query_joins_by_a_label_that_pods_or_runs_add_values_to(query: Query)
 def test_such_a_join_would_be_seen() -> None:
     """The test above can fail."""
     assert joined_by("sum(a * on (namespace, pod) group_left (run_id) netprobe_task_info) or vector(0)") & UNBOUNDED
+    for expr in ("a / b", "topk(10, sum by (pod) (rate(a[5m]) or a / (timestamp(a) - b)))", "a unless b", "a > bool b"):
+        assert joined_by(expr) & UNBOUNDED, expr
+    for expr in ("a - a offset 5m", "a or b", "sum(a) / sum(b)", "a * 2", "netprobe:a / netprobe:b"):
+        assert not joined_by(expr) & UNBOUNDED, expr
     with pytest.raises(AssertionError, match="ignoring"):
         joined_by("a / ignoring (cause) b")
 
