@@ -22,12 +22,12 @@ def labels(alertname: str, level: str, severity: str, **others: str) -> dict[str
 
 
 DNS_DEAD = labels("DNSDown", "fleet", "page", family="dns", cause="dns_unreachable", explains="targets")
-PROXY_TICKET = labels("ProxyDown", "fleet", "ticket", family="proxy", cause="proxy_unreachable", explains="targets")
 DNS_SLOW = labels("DNSSlow", "fleet", "ticket", family="dns", cause="dns_slow")
 SKEW = labels("ClockSkew", "fleet", "page", family="clock", cause="clock_skew")
 
 FAILING = labels("TargetFailing", "target", "ticket", family="availability", target="ledger")
 BURNING = labels("ErrorBudgetBurnFast", "target", "page", family="availability", target="ledger")
+BURNING_SLOWLY = labels("ErrorBudgetBurnSlow", "target", "ticket", family="availability", target="ledger")
 NO_ENDPOINTS = labels(
     "ServiceDown", "target", "page", family="service", cause="service_without_endpoints", target="ledger"
 )
@@ -57,8 +57,13 @@ SCENES = [
     Scene(
         "a dead nameserver silences its symptoms",
         DNS_DEAD,
-        silenced=(FAILING, BURNING, GATE),
+        silenced=(FAILING, GATE),
         told=(
+            # Whether it explains this target, their rules know.
+            BURNING,
+            BURNING_SLOWLY,
+            {**FAILING, "severity": "page"},
+            {**GATE, "severity": "page"},
             {**FAILING, "namespace": "other"},
             {**FAILING, "cluster": "other"},
             {**GATE, "namespace": "other"},
@@ -74,16 +79,10 @@ SCENES = [
         ),
     ),
     Scene(
-        "what explains targets and wakes nobody silences no page",
-        PROXY_TICKET,
+        "what explains targets explains them in a ticket as well",
+        {**DNS_DEAD, "severity": "ticket"},
         silenced=(FAILING, GATE),
-        told=(
-            BURNING,
-            {**FAILING, "namespace": "other"},
-            {**FAILING, "alertname": "SomebodyElses"},
-            {**GATE, "cause": "dns_slow"},
-            NO_DATA,
-        ),
+        told=(BURNING,),
     ),
     Scene(
         "what explains no target silences no symptom",
@@ -143,7 +142,7 @@ SCENES = [
     Scene(
         "the cause of one target silences its symptoms",
         NO_ENDPOINTS,
-        silenced=(FAILING, BURNING),
+        silenced=(FAILING, BURNING, BURNING_SLOWLY),
         told=(
             {**FAILING, "target": "warehouse"},
             {**BURNING, "target": "warehouse"},
@@ -153,6 +152,8 @@ SCENES = [
             {**NO_DATA, "target": "ledger"},
             GATE,
             AFFECTED,
+            # Which of the targets with this cause it is about, nobody can tell.
+            {**AFFECTED, "cause": "service_without_endpoints"},
             IN_3_DAYS,
             IN_21_DAYS,
         ),
@@ -194,13 +195,13 @@ SCENES = [
         "a page of somebody else's silences nothing",
         {**DNS_DEAD, "alertname": "SomebodyElses"},
         silenced=(),
-        told=(FAILING, BURNING, GATE, AFFECTED, {**DNS_DEAD, "severity": "ticket"}),
+        told=(FAILING, GATE, AFFECTED, {**DNS_DEAD, "severity": "ticket"}),
     ),
     Scene(
         "a ticket of somebody else's silences nothing",
-        {**PROXY_TICKET, "alertname": "SomebodyElses"},
+        {**DNS_SLOW, "alertname": "SomebodyElses"},
         silenced=(),
-        told=(FAILING, {**AFFECTED, "cause": "proxy_unreachable"}),
+        told=({**AFFECTED, "cause": "dns_slow"},),
     ),
     Scene(
         "somebody else's page about a target silences nothing",
@@ -218,13 +219,13 @@ SCENES = [
         "what one target has explains no other",
         {**DNS_DEAD, "level": "target", "target": "warehouse"},
         silenced=(),
-        told=(FAILING, BURNING, GATE, AFFECTED),
+        told=(FAILING, GATE, AFFECTED),
     ),
     Scene(
         "what one target has explains no other in a ticket either",
-        {**PROXY_TICKET, "level": "target", "target": "warehouse"},
+        {**DNS_SLOW, "level": "target", "target": "warehouse"},
         silenced=(),
-        told=(FAILING, GATE, {**AFFECTED, "cause": "proxy_unreachable"}),
+        told=(FAILING, {**AFFECTED, "cause": "dns_slow"}),
     ),
     Scene(
         "what one DAG has explains no target",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -162,6 +163,71 @@ async def test_a_page_reads_like_a_sentence_and_so_does_its_end(sent: Sent) -> N
     )
 
 
+def since_when(alert: Document) -> str:
+    """The sentence about when it began."""
+    since = datetime.fromisoformat(alert["startsAt"])
+    return f"Since {since:%H:%M} UTC on {since.day} {since:%B}."
+
+
+def dns(cause: str, share: int, what: str) -> Document:
+    """One of two causes, in a namespace of their own."""
+    own = labels("NetprobeDNSDown", "page", "fleet", family="dns", cause=cause, explains="targets")
+    return firing(
+        {**own, "namespace": "etl"},
+        since=datetime.now(UTC),
+        summary=f"{share}% of the pods in namespace etl get {what}.",
+        description=f"{share // 10} of 10 pods in namespace etl say {cause}.",
+        runbook_url=f"https://runbooks.example.com/netprobe/runbook.md#{cause}",
+        dashboard_url="https://grafana.example.com/d/netprobe-fleet?var-namespace=etl",
+    )
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_one_outage_with_two_causes_is_one_page(sent: Sent) -> None:
+    """Which names both, with the numbers and the runbook of each; at the end of one it is the other's alone."""
+    both = [
+        dns("dns_unreachable", 50, "no answer from any nameserver"),
+        dns("dns_failing", 40, "errors from their nameservers"),
+    ]
+    await sent.server.post(both)
+
+    message = await sent.slack("In etl, pods name 2 causes")
+    # Alertmanager's own order: none that is promised.
+    first, second = sorted(both, key=lambda alert: message["title"].index(alert["labels"]["cause"]))
+    causes = [alert["labels"]["cause"] for alert in (first, second)]
+    title = f"[page] In etl, pods name 2 causes of the family dns: {', '.join(causes)}."
+    assert message["title"] == message["fallback"] == title
+    assert message["title_link"] == "https://grafana.example.com/d/netprobe-fleet?var-namespace=etl"
+    assert message["text"] == "".join(
+        f"*{alert['annotations']['summary']}*\n"
+        f"{alert['annotations']['description']}\n"
+        f"{since_when(alert)} <https://grafana.example.com/d/netprobe-fleet?var-namespace=etl|Dashboard>"
+        f" <https://runbooks.example.com/netprobe/runbook.md#{alert['labels']['cause']}|Runbook>\n"
+        for alert in (first, second)
+    )
+    event = await sent.pager("In etl, pods name 2 causes", "trigger")
+    payload = event["payload"]
+    assert (payload["summary"], payload["component"], payload["group"]) == (title, "dns", "etl")
+    assert "class" not in payload
+    assert payload["custom_details"]["what"] == f"{title.removeprefix('[page] ')}\n" + "".join(
+        "\n"
+        f"{alert['annotations']['summary']}\n"
+        f"{alert['annotations']['description']}\n"
+        f"{since_when(alert)}\n"
+        "Dashboard: https://grafana.example.com/d/netprobe-fleet?var-namespace=etl\n"
+        f"Runbook: https://runbooks.example.com/netprobe/runbook.md#{alert['labels']['cause']}\n"
+        for alert in (first, second)
+    )
+
+    await sent.server.post([{**both[0], "endsAt": datetime.now(UTC).isoformat()}])
+
+    rest = await sent.pager("[page] 40%", "trigger")
+    assert rest["dedup_key"] == event["dedup_key"]
+    assert rest["payload"]["summary"] == "[page] 40% of the pods in namespace etl get errors from their nameservers."
+    over = "\nOver: 50% of the pods in namespace etl get no answer from any nameserver.\nFrom "
+    assert over in rest["payload"]["custom_details"]["what"]
+
+
 def slow(target: str) -> Document:
     return firing(
         labels("NetprobeTargetSlow", "ticket", "target", family="performance", cause="slow", target=target),
@@ -185,8 +251,7 @@ async def test_many_targets_with_one_cause_are_one_mail(sent: Sent) -> None:
         all_of_them, key=lambda alert: part(mail, "plain").index(alert["annotations"]["description"])
     )
     names = [alert["labels"]["target"] for alert in (first, second)]
-    since = datetime.fromisoformat(first["startsAt"])
-    moment = f"{since:%H:%M} UTC on {since.day} {since:%B}"
+    moment = since_when(first)
     assert mail["To"] == "network-tickets@example.com"
     assert mail["Subject"] == f"[ticket] In airflow, 2 targets share the cause slow: {', '.join(names)}."
     assert part(mail, "plain") == (
@@ -194,12 +259,12 @@ async def test_many_targets_with_one_cause_are_one_mail(sent: Sent) -> None:
         "\n"
         f"{names[0]} is slow for 50% of the pods in namespace airflow.\n"
         f"3 of 6 pods that probe {names[0]} say slow.\n"
-        f"Since {moment}.\n"
+        f"{moment}\n"
         f"Dashboard: https://grafana.example.com/d/netprobe-target?var-target={names[0]}\n"
         "\n"
         f"{names[1]} is slow for 50% of the pods in namespace airflow.\n"
         f"3 of 6 pods that probe {names[1]} say slow.\n"
-        f"Since {moment}.\n"
+        f"{moment}\n"
         f"Dashboard: https://grafana.example.com/d/netprobe-target?var-target={names[1]}\n"
         "\n"
         "Runbook: https://runbooks.example.com/netprobe/runbook.md#slow\n"
@@ -212,7 +277,7 @@ async def test_many_targets_with_one_cause_are_one_mail(sent: Sent) -> None:
             "<div>\n"
             f"<p><strong>{name} is slow for 50% of the pods in namespace airflow.</strong></p>\n"
             f"<p>3 of 6 pods that probe {name} say slow.</p>\n"
-            f'<p>Since {moment}. <a href="https://grafana.example.com/d/netprobe-target?var-target={name}">Dashboard</a></p>\n'
+            f'<p>{moment} <a href="https://grafana.example.com/d/netprobe-target?var-target={name}">Dashboard</a></p>\n'
             "</div>\n"
             for name in names
         )
@@ -318,8 +383,8 @@ async def told(sent: Sent, alert: Alert, sentence: str) -> str:
     """The text of the message whose line is this sentence."""
     title = f"[{alert.labels['severity']}] {sentence}"
     if alert.labels["severity"] == "page":
-        text: str = (await sent.slack(title))["text"]
-        return text.replace("&amp;", "&")
+        text: str = (await sent.slack(html.escape(title, quote=False)))["text"]
+        return html.unescape(text)
     return part(await sent.mail(title), "plain")
 
 

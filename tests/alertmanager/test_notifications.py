@@ -87,10 +87,6 @@ async def test_forty_symptoms_and_one_cause_are_one_page(scene: Scene) -> None:
     symptoms = [
         *(scene.alert("NetprobeTargetFailing", "ticket", "target", family="availability", target=t) for t in targets),
         *(
-            scene.alert("NetprobeErrorBudgetBurnFast", "page", "target", family="availability", target=t)
-            for t in targets
-        ),
-        *(
             scene.alert("NetprobeDAGAffected", "ticket", "dag", family="dag", cause="dns_unreachable", dag_id=dag_id)
             for dag_id in ("customers", "orders_daily", "billing")
         ),
@@ -121,33 +117,50 @@ async def test_forty_symptoms_and_one_cause_are_one_page(scene: Scene) -> None:
 async def test_a_symptom_that_outlives_its_cause_is_told(scene: Scene) -> None:
     """What was silenced is not lost."""
     cause = scene.alert("NetprobeDNSDown", "page", "fleet", family="dns", cause="dns_unreachable", explains="targets")
-    symptom = scene.alert("NetprobeErrorBudgetBurnFast", "page", "target", family="availability", target="ledger")
+    symptom = scene.alert("NetprobeTargetFailing", "ticket", "target", family="availability", target="ledger")
     await scene.server.post([symptom, cause])
     await scene.comes(PAGE, firing=1)
-    await scene.all_has_been_sent(PAGE)
-    assert len(scene.sent(PAGE)) == 1
+    await scene.all_has_been_sent(TICKET)
+    assert len(scene.sent(TICKET)) == 0
 
     await scene.server.post([over(cause)])
 
-    def is_it(got: Notification) -> bool:
-        return got in scene.sent(PAGE) and [alert["labels"] for alert in got.firing] == [symptom["labels"]]
+    told = await scene.comes(TICKET, firing=1)
+    assert told.firing[0]["labels"] == symptom["labels"]
 
-    await scene.inbox.notification(PAGE, is_it, "the symptom")
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_an_error_budget_pages_while_something_else_is_wrong_for_days(scene: Scene) -> None:
+    """Whose target it is, the rules know: those that are explained do not get here."""
+    standing = scene.alert(
+        "NetprobeProxyDown", "page", "fleet", family="proxy", cause="proxy_unreachable", explains="targets"
+    )
+    await scene.server.post([standing])
+    await scene.comes(PAGE, firing=1)
+
+    burning = scene.alert("NetprobeErrorBudgetBurnFast", "page", "target", family="availability", target="ledger")
+    slowly = scene.alert("NetprobeErrorBudgetBurnSlow", "ticket", "target", family="availability", target="crm")
+    await scene.server.post([burning, slowly])
+
+    def is_it(got: Notification) -> bool:
+        return got in scene.sent(PAGE) and [alert["labels"] for alert in got.firing] == [burning["labels"]]
+
+    await scene.inbox.notification(PAGE, is_it, "the error budget")
+    assert (await scene.comes(TICKET, firing=1)).firing[0]["labels"] == slowly["labels"]
 
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_the_end_of_a_symptom_told_before_its_cause_is_not_told(scene: Scene) -> None:
     """Not as one would have it: docs/alertmanager.md warns of it."""
-    cause = scene.alert("NetprobeDNSDown", "page", "fleet", family="dns", cause="dns_unreachable", explains="targets")
+    service = {"family": "service", "cause": "nothing_listening"}
+    cause = scene.alert("NetprobeServiceDown", "page", "target", target="ledger", **service)
     symptom = scene.alert("NetprobeErrorBudgetBurnFast", "page", "target", family="availability", target="ledger")
     await scene.server.post([symptom])
     await scene.comes(PAGE, firing=1)
     await scene.server.post([cause])
     await scene.server.post([over(symptom)])
     # As late as a change of the symptom's group would be told, and later.
-    other = scene.alert(
-        "NetprobeServiceDown", "page", "target", family="service", cause="nothing_listening", target="t"
-    )
+    other = scene.alert("NetprobeServiceDown", "page", "target", target="t", **service)
     await scene.server.post([other])
     await scene.inbox.notification(PAGE, lambda got: got in scene.sent(PAGE) and other["labels"] in labels(got))
     await scene.server.post([over(other)])
@@ -162,7 +175,7 @@ def labels(got: Notification) -> list[dict[str, str]]:
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_one_notification_for_each_cause_in_each_namespace(scene: Scene) -> None:
-    """Of targets, however many; of fleets, of DAGs and of netprobe itself as well."""
+    """Of targets, however many; of DAGs and of netprobe itself too. Of a whole namespace, for each family of causes."""
     down = [
         scene.alert(
             "NetprobeServiceDown", "page", "target", family="service", cause=cause, namespace=namespace, target=t
@@ -172,8 +185,13 @@ async def test_one_notification_for_each_cause_in_each_namespace(scene: Scene) -
         for t in ("crm", "ledger", "web")
     ]
     fleet = [
-        scene.alert("NetprobeNetworkDown", "page", "fleet", family="network", cause=cause)
-        for cause in ("no_route", "network_down")
+        scene.alert(name, "page", "fleet", family=family, cause=cause, namespace=namespace)
+        for namespace in ("airflow", "etl")
+        for name, family, causes in (
+            ("NetprobeNetworkDown", "network", ("no_route", "network_down")),
+            ("NetprobeDNSDown", "dns", ("dns_unreachable", "dns_failing")),
+        )
+        for cause in causes
     ]
     dags = [
         scene.alert("NetprobeDAGAffected", "ticket", "dag", family="dag", cause="slow", dag_id=dag_id)
@@ -184,7 +202,7 @@ async def test_one_notification_for_each_cause_in_each_namespace(scene: Scene) -
         for namespace in ("airflow", "etl")
         for name in ("NetprobeStarved", "NetprobeNoData")
     ]
-    expected = {PAGE: 6, TEAM: 1, TICKET: 1, MAINTAINERS: 4}
+    expected = {PAGE: 8, TEAM: 1, TICKET: 1, MAINTAINERS: 4}
 
     async def counts() -> dict[str, int] | None:
         found = {name: len(scene.sent(name)) for name in expected}
@@ -198,20 +216,32 @@ async def test_one_notification_for_each_cause_in_each_namespace(scene: Scene) -
     def told(receiver: str, *labels: str) -> dict[tuple[str, ...], list[str]]:
         """By what a notification is about: what is in it."""
         return {
-            tuple(got.body["commonLabels"][label] for label in labels): sorted(
-                alert["labels"].get("target", alert["labels"].get("dag_id", "")) for alert in got.firing
+            tuple(got.body["commonLabels"].get(label, "") for label in labels): sorted(
+                next(
+                    alert["labels"][name]
+                    for name in ("target", "dag_id", "cause", "alertname")
+                    if name in alert["labels"]
+                )
+                for alert in got.firing
             )
             for got in scene.sent(receiver)
         }
 
     three = ["crm", "ledger", "web"]
-    assert told(PAGE, "namespace", "cause") == {
-        ("airflow", "nothing_listening"): three,
-        ("airflow", "service_without_endpoints"): three,
-        ("etl", "nothing_listening"): three,
-        ("etl", "service_without_endpoints"): three,
-        ("airflow", "no_route"): [""],
-        ("airflow", "network_down"): [""],
+    assert told(PAGE, "namespace", "family", "cause") == {
+        **{
+            (namespace, "service", cause): three
+            for namespace in ("airflow", "etl")
+            for cause in ("nothing_listening", "service_without_endpoints")
+        },
+        **{
+            (namespace, family, ""): causes
+            for namespace in ("airflow", "etl")
+            for family, causes in (
+                ("network", ["network_down", "no_route"]),
+                ("dns", ["dns_failing", "dns_unreachable"]),
+            )
+        },
     }
     assert told(TEAM, "namespace", "cause") == {("airflow", "slow"): ["billing", "orders_daily", "orders_weekly"]}
     assert told(TICKET, "namespace", "cause") == {("airflow", "slow"): ["customers", "fraud"]}
@@ -250,3 +280,21 @@ async def test_the_page_comes_instead_of_the_ticket(scene: Scene) -> None:
 
     told = await scene.comes(TICKET, firing=1)
     assert told.firing[0]["labels"] == elsewhere["labels"]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_dead_target_is_one_page_and_one_message_for_those_whose_dags_need_it(scene: Scene) -> None:
+    """A team of its own, and one ticket of the DAGs that are nobody's."""
+    down = {"cause": "service_without_endpoints"}
+    page = scene.alert("NetprobeServiceDown", "page", "target", family="service", target="ledger", **down)
+    dags = [
+        scene.alert("NetprobeDAGAffected", "ticket", "dag", family="dag", dag_id=dag_id, **down)
+        for dag_id in ("orders_daily", "billing", "customers", "fraud")
+    ]
+    await scene.server.post([page, *dags])
+    await scene.comes(PAGE, firing=1)
+    await scene.comes(TEAM, firing=2)
+    await scene.comes(TICKET, firing=2)
+    await scene.all_has_been_sent(TICKET)
+
+    assert [len(scene.sent(name)) for name in (PAGE, TEAM, TICKET, MAINTAINERS)] == [1, 1, 1, 0]
