@@ -36,7 +36,7 @@ class About:
 
 
 def text(summary: str, description: str, section: str) -> Text:
-    return Text(summary, description, section, "netprobe-target?var-namespace=airflow&var-target=ledger")
+    return Text(summary, description, section, "netprobe-target?var-namespace=airflow&var-target=ledger&from=now-8d")
 
 
 ALERTS = [
