@@ -66,6 +66,21 @@ def changing(now: int) -> Says:
     return Says(["dns_failing"], {"db": "dns_failing"}) if now < 180 else WELL
 
 
+def having_been_unsure(now: int) -> Says:
+    """What the last word of a pod is, the word before it said something else."""
+    cause = "dns_unreachable" if now >= 225 else "unknown"
+    return Says([cause], {"db": cause})
+
+
+def of_job(job: str, found: Sequence[Series]) -> list[Series]:
+    return [Series(f'{one.name.removesuffix("}")},job="{job}"}}', one.values) for one in found]
+
+
+def twice(found: Sequence[Series]) -> list[Series]:
+    """As of pods that are scraped and push."""
+    return [*of_job("netprobe", found), *of_job("push", found)]
+
+
 def pod_cases() -> list[Case]:
     mixed = [
         *all_series([scraped(f"bad-{n}", 0, 300) for n in range(2)], lambda _: FAILING),
@@ -144,6 +159,75 @@ def pod_cases() -> list[Case]:
             interval_seconds=30,
         ),
         recorded(
+            "a pod that is scraped and pushes counts once",
+            [
+                *twice(all_series([scraped(f"bad-{n}", 0, 300) for n in range(2)], lambda _: FAILING)),
+                *twice(all_series([scraped(f"good-{n}", 0, 300) for n in range(3)], lambda _: WELL)),
+            ],
+            {
+                240: [
+                    pods("netprobe:pods:count2m", 5),
+                    pods("netprobe:pods:count15m", 5),
+                    *(
+                        Value(f'{name}{{cause="dns_unreachable"}}', pods(name, 2, cause="dns_unreachable").series)
+                        for name in ("netprobe:diagnosis_pods:count2m", "netprobe:diagnosis_pods:count15m")
+                    ),
+                    pods("netprobe:target_pods:count2m", 5, **DB),
+                    pods("netprobe:target_failing_pods:count2m", 2, **DB),
+                    pods("netprobe:target_diagnosis_pods:count2m", 2, **DB, cause="dns_unreachable"),
+                    pods("netprobe:target_diagnosis_pods:count15m", 2, **DB, cause="dns_unreachable"),
+                ]
+            },
+        ),
+        recorded(
+            "a pod that is scraped and pushes fails where either says so",
+            [
+                *of_job("netprobe", all_series([scraped("a", 0, 300)], lambda _: WELL)),
+                *of_job("push", all_series([scraped("a", 0, 300)], lambda _: FAILING)),
+            ],
+            {
+                240: [
+                    pods("netprobe:target_pods:count2m", 1, **DB),
+                    pods("netprobe:target_failing_pods:count2m", 1, **DB),
+                    pods("netprobe:target_diagnosis_pods:count2m", 1, **DB, cause="dns_unreachable"),
+                ]
+            },
+        ),
+        recorded(
+            "series without a pod are one pod's, and no more than all",
+            [
+                Series(one.name.replace('pod="', 'instance="'), one.values)
+                for one in all_series([scraped(f"host-{n}", 0, 300) for n in range(9)], lambda _: FAILING)
+            ],
+            {
+                240: [
+                    pods("netprobe:pods:count2m", 1),
+                    Value("max(netprobe:diagnosis_pods:count2m)", {"{}": 1}),
+                    pods("netprobe:target_pods:count2m", 1, **DB),
+                    pods("netprobe:target_failing_pods:count2m", 1, **DB),
+                    pods("netprobe:target_diagnosis_pods:count2m", 1, **DB, cause="dns_unreachable"),
+                ]
+            },
+        ),
+        recorded(
+            "pods that have ended count under the last of their causes alone",
+            all_series([scraped(f"{n}", 0, 240, ended=True) for n in range(3)], having_been_unsure),
+            {
+                second: [pods(f"netprobe:target_diagnosis_pods:{window}", 3, **DB, cause="dns_unreachable")]
+                for second, window in ((240, "count2m"), (330, "count2m"), (360, "count15m"), (960, "count15m"))
+            },
+            interval_seconds=30,
+        ),
+        recorded(
+            "pods that had recovered when they ended count under none",
+            all_series([scraped(f"{n}", 0, 240, ended=True) for n in range(3)], changing),
+            {
+                second: [nothing(f"netprobe:target_diagnosis_pods:{window}")]
+                for second, window in ((240, "count2m"), (330, "count2m"), (360, "count15m"), (960, "count15m"))
+            },
+            interval_seconds=30,
+        ),
+        recorded(
             "where nobody says whose pods they are, the labels are absent",
             all_series([scraped("a", 0, 300, dag_id="", task_id="")], lambda _: WELL),
             {240: [Value("netprobe:pods:count2m", {'netprobe:pods:count2m{namespace="airflow"}': 1})]},
@@ -165,13 +249,62 @@ def grown(number: float) -> Value:
     )
 
 
-def counted(metric: str, number: float, **labels: str) -> Value:
-    """How much one of those that are recorded without DAG and task has grown so far."""
-    name = metric.replace("netprobe_", "netprobe:", 1)
-    return Value(
-        f"sum_over_time({name}:increase1m[1h])",
-        {selector("", {"namespace": "airflow", "target": "db", **labels}): number},
-    )
+OF_TARGET = {"namespace": "airflow", "target": "db"}
+COUNTERS: Sequence[tuple[str, Mapping[str, str], Mapping[str, str] | None]] = (
+    ("netprobe_probes_total", {"result": "failure"}, None),
+    ("netprobe_probe_failures_total", {"phase": "connect", "reason": "refused"}, None),
+    ("netprobe_probe_duration_seconds_bucket", {"le": "1"}, {**OF_TARGET, "le": "1"}),
+    ("netprobe_phase_duration_seconds_sum", {"phase": "tls"}, {**OF_TARGET, "phase": "tls"}),
+    ("netprobe_phase_duration_seconds_count", {"phase": "tls"}, {**OF_TARGET, "phase": "tls"}),
+)
+"""Each that is added up, its labels, and those that it is recorded with, where that is not all but the pod's."""
+
+
+def gap_cases(metric: str, labels: Mapping[str, str], by: Mapping[str, str]) -> list[Case]:
+    """A pod that has counted for long, and from which nothing is heard for a while."""
+    name = metric.replace("netprobe_", "netprobe:", 1).removesuffix("_total") + ":increase1m"
+
+    def grown_by(number: float, until: int) -> dict[int, Sequence[Value]]:
+        # Within 59 minutes, which no evaluation begins or ends.
+        return {until: [Value(f"sum_over_time({name}[59m])", {selector("", by): number})]}
+
+    def of(points: Points, heard: Points | None = None) -> list[Series]:
+        return [
+            series(metric, {**ORDERS, "pod": "a", **labels}, points),
+            series("netprobe_config_last_reload_successful", {**ORDERS, "pod": "a"}, heard or dict.fromkeys(points, 1)),
+        ]
+
+    def scraped_but(begin: int, end: int) -> dict[int, float]:
+        """With 5000 of its past, and one more at each scrape; not heard of between these seconds."""
+        return {second: 5000.0 + second // 60 for second in range(0, 5400, 60) if not begin < second < end}
+
+    hour = 60 * MINUTE
+    return [
+        recorded(
+            f"{metric}: after fourteen minutes it has grown by what was counted meanwhile",
+            of(scraped_but(1800, 1800 + 14 * MINUTE)),
+            grown_by(59, 90 * MINUTE + 30),
+        ),
+        recorded(
+            f"{metric}: after twenty minutes not by its whole past, and by what comes then",
+            of(scraped_but(1800, 3000)),
+            grown_by(39, 90 * MINUTE + 30),
+        ),
+        recorded(
+            f"{metric}: after fifty minutes neither",
+            of({0: 5000, 60: 5001, 3060: 5010, 3120: 5012}),
+            grown_by(3, hour + 30),
+        ),
+        recorded(
+            f"{metric}: what begins in a pod that is heard of all the time counts from its beginning",
+            of({900: 3, 960: 5}, dict.fromkeys(range(0, 1000, 60), 1)),
+            grown_by(5, hour - 30),
+        ),
+        recorded(f"{metric}: a new pod's counts from its beginning", of({300: 3, 360: 5}), grown_by(5, hour - 30)),
+        recorded(
+            f"{metric}: what begins anew counts from there", of({0: 0, 60: 9, 120: 2, 180: 3}), grown_by(12, hour - 30)
+        ),
+    ]
 
 
 def counter_cases() -> list[Case]:
@@ -202,25 +335,10 @@ def counter_cases() -> list[Case]:
             [counter("a", {0: 1, 60: 2, 120: 3, 300: 10, 360: 11})],
             {1200: [grown(11)]},
         ),
-        recorded(
-            "one that was silent for ten minutes has grown by the difference, after a quarter of an hour by everything",
-            [counter("a", {0: 5, 60: 9, 720: 12, 1680: 13})],
-            {900: [grown(12)], 1920: [grown(25)]},
-        ),
         *(
-            recorded(
-                f"{metric} of one that was silent for four minutes, and for ten",
-                [series(metric, {**ORDERS, **DB, **labels, "pod": "a"}, {0: 5, 240: 9, 840: 10})],
-                {
-                    600: [counted(metric, 9, **labels)],
-                    1200: [counted(metric, 19, **labels)],
-                },
-            )
-            for metric, labels in (
-                ("netprobe_probe_duration_seconds_bucket", {"le": "1"}),
-                ("netprobe_phase_duration_seconds_sum", {"phase": "tls"}),
-                ("netprobe_phase_duration_seconds_count", {"phase": "tls"}),
-            )
+            case
+            for metric, labels, by in COUNTERS
+            for case in gap_cases(metric, {**DB, **labels}, {**ORDERS, **DB, **labels} if by is None else by)
         ),
         recorded("nothing is made up where nothing is counted", [counter("a", zeros)], {1200: [grown(0)]}),
     ]
