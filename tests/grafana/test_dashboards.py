@@ -16,7 +16,7 @@ import yaml
 
 from agent.diagnosis.verdict import Cause
 from agent.sinks.metrics import FAMILIES, SELF_FAMILIES
-from grafana import causes
+from grafana import causes, look
 from grafana.panels import WIDTH
 from grafana.variables import RUNBOOK
 from grafana.write import FOLDER, documents
@@ -133,6 +133,52 @@ def test_queries_over_time_see_every_sample(document: dict[str, Any]) -> None:
                 assert target["interval"] in {"30s", "1m"}, panel["title"]
             else:
                 assert target["instant"] is True, panel["title"]
+
+
+def said(panel: dict[str, Any], value: float | None) -> tuple[str, str] | None:
+    """In which words, and in which colour, a panel says a value; None where it shows the number."""
+    for mapping in panel["fieldConfig"]["defaults"].get("mappings", ()):
+        options = mapping["options"]
+        if mapping["type"] == "value":
+            found = options.get(f"{value:g}") if value is not None else None
+        else:
+            null = options.get("match") == "null+nan"
+            applies = null if value is None else not null and options["from"] <= value <= options["to"]
+            found = options["result"] if applies else None
+        if found:
+            return found["text"], found["color"]
+    return None
+
+
+def test_the_answers_are_in_words() -> None:
+    shown = {(uid, panel["title"]): panel for uid, document in DASHBOARDS.items() for panel in panels(document)}
+    hurting = shown["netprobe-fleet", "Is the network hurting my DAGs?"]
+    hurt = shown["netprobe-task", "Did the network hurt it?"]
+
+    answers = [said(hurting, share) for share in (0.0, 1 / 10_000, 0.249, 0.25, 1.0)]
+    assert answers == [("No", "green"), *[("For some pods", "orange")] * 2, *[("Yes", "red")] * 2]
+    assert [said(hurt, share) for share in (0.0, 0.1, 0.5)] == [
+        ("No", "green"),
+        ("Some of its pods", "orange"),
+        ("Yes", "red"),
+    ]
+    assert said(shown["netprobe-target", "Fails for"], 0) == ("nobody", "green")
+
+
+@pytest.mark.parametrize("document", EVERYWHERE)
+def test_what_nobody_knows_is_neither_good_nor_bad(document: dict[str, Any]) -> None:
+    for panel in panels(document):
+        configured = panel["fieldConfig"]["defaults"]
+        if panel["type"] == "stat" and "noValue" in configured and len(configured["thresholds"]["steps"]) > 1:
+            assert said(panel, None) == (configured["noValue"], look.GREY), panel["title"]
+
+
+def test_no_agent_is_not_shown_as_well() -> None:
+    """On the page about agents a number is of agents that are there, or there is none."""
+    for panel in panels(DASHBOARDS["netprobe-self"]):
+        if panel["type"] == "stat" and len(panel["fieldConfig"]["defaults"]["thresholds"]["steps"]) > 1:
+            assert "vector(" not in panel["targets"][0]["expr"], panel["title"]
+            assert panel["fieldConfig"]["defaults"]["noValue"], panel["title"]
 
 
 # --- variables ------------------------------------------------------------------------------------------------------
