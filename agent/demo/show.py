@@ -109,6 +109,7 @@ def _introduction(agent: Agent, servers: World, config: Config, path: Path) -> s
     return f"""
 netprobe watches {len(config.targets)} targets. Every {every} seconds something breaks, for {LASTS_SECONDS:g} seconds.
 
+  {agent.url}/                         the status page, for a browser
   {agent.url}/targets                  what the agent knows about each of them
   {agent.url}/diagnosis?format=text    why some of them fail
   {agent.url}/metrics                  what Prometheus reads

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,7 @@ TYPED = [split(line) for line in dict.fromkeys(commands())]
 OURS = [words for words in TYPED if words[0] == "netprobe"]
 KUBECTL = [words for words in TYPED if words[0] == "kubectl"]
 IN_CONTAINERS = [words[words.index("--") + 1 :] for words in KUBECTL if "--" in words]
+ADDRESSES = [words[:2] for words in TYPED if words[0] == "grep"]
 IN_PODS = [words for words in IN_CONTAINERS if words[0] == "netprobe"]
 
 
@@ -68,9 +70,28 @@ def test_every_command_is_known() -> None:
         ["COPY", "netprobe_listener.py"],
         ["netprobe_diagnosis{cause!=healthy}", "=="],
         ["airflow", "pools"],
+        *ADDRESSES,
+        ["make", "docs"],
     ]
     assert len(OURS) >= 8
     assert {words[1] for words in IN_PODS} == {"discover", "explain"}
+
+
+def test_no_address_is_left_to_be_changed(tmp_path: Path) -> None:
+    """Where people are led is theirs, once they have typed this; and nothing else has changed."""
+    folders = ("deploy/prometheus/rules", "grafana/dashboards")
+    for folder in folders:
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    (line,) = (line for line in commands() if line.startswith("grep "))
+    subprocess.run(["sh", "-c", line], cwd=tmp_path, check=True)
+
+    for folder in folders:
+        for file in (ROOT / folder).iterdir():
+            before, after = file.read_text("utf-8"), (tmp_path / folder / file.name).read_text("utf-8")
+            assert "example.com" not in after
+            assert after == before.replace("grafana.example.com", "grafana.your.domain").replace(
+                "runbooks.example.com", "your.domain"
+            )
 
 
 WORKER = """\
@@ -101,7 +122,8 @@ def desk(tmp_path: Path) -> Path:
     (tmp_path / "netprobe.yaml").write_text("discover: [airflow, kubernetes]\n")
     (tmp_path / "remote-write-password").write_text("secret")
     (tmp_path / "sidecar.json").write_text("")
-    (tmp_path / "deploy").symlink_to(DEPLOY)
+    for folder in ("deploy", "grafana"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
     return tmp_path
 
 
