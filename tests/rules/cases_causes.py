@@ -103,7 +103,7 @@ def target_of(cause: str) -> str:
 
 
 def quorum_cases(alerts: Sequence[Expected], says: Says) -> Iterator[Case]:
-    """What is so of fleet and target alike: 3 pods at least, and more than a quarter of them."""
+    """What is so of fleet and target alike: 3 pods at least, or all of 2, and more than a quarter of them."""
 
     def never(situation: Situation, name: str, scene: Sequence[Series]) -> Iterator[Case]:
         for alert in alerts:
@@ -187,8 +187,8 @@ def quorum_cases(alerts: Sequence[Expected], says: Says) -> Iterator[Case]:
         )
     scene = all_series(short_lived(0, 800), during(0, 500, says))
     for alert in alerts:
-        # Three of them are there at 40 seconds, of a whole namespace; of a target two are enough, where they are all.
-        begins = {"fleet": 60, "target": 30}[alert.level] + alert.runs_for
+        # Two of them are there at 20 seconds, which are enough where they are all.
+        begins = 30 + alert.runs_for
         yield Case(
             alert=alert.name,
             situation=Situation.SHORT_PODS,
@@ -288,6 +288,16 @@ def fleet_firing(alert: Expected, share: str, description: str) -> list[Firing]:
 def fleet_cases() -> Iterator[Case]:
     said = Says(FLEET_CAUSES, {target_of(cause): cause for cause in FLEET_CAUSES})
     yield from quorum_cases(FLEET_ALERTS, said)
+
+    scene = [*some_of(2, 0, said), *some_of(1, 0, said, namespace="staging")]
+    for alert in FLEET_ALERTS:
+        yield Case(
+            alert=alert.name,
+            situation=Situation.FIRES,
+            name="two pods of two, and not the only one of another namespace",
+            series=scene,
+            firing={alert.runs_for - 30: [], alert.runs_for: alert.firing(), END: alert.firing()},
+        )
 
     more = Says(said.causes, {**said.targets, **{f"{cause}-api": cause for cause in said.causes}})
     scene = [*some_of(3, 5, more, counters=True), *some_of(1, 2, said, counters=True, task_id="send")]
