@@ -30,16 +30,20 @@ def errors(ratios: Mapping[str, float | Points]) -> list[Series]:
     ]
 
 
-def failing(*pods: float, until: int = UNTIL) -> list[Series]:
-    """How many pods of each DAG see it fail."""
+def failing(*pods: float, until: int = UNTIL, probe: float = 4) -> list[Series]:
+    """How many pods of each DAG see it fail, and how many of each probe it."""
     return [
-        series("netprobe:target_failing_pods:count2m", {**WHERE, "dag_id": f"dag-{i}"}, always(n, until))
+        one
         for i, n in enumerate(pods)
+        for one in (
+            series("netprobe:target_failing_pods:count2m", {**WHERE, "dag_id": f"dag-{i}"}, always(n, until)),
+            series("netprobe:target_pods:count2m", {**WHERE, "dag_id": f"dag-{i}"}, always(probe, max(until, UNTIL))),
+        )
     ]
 
 
-def objective(ratio: float = 0.99) -> list[Series]:
-    return [series("netprobe:target_objective:ratio", WHERE, always(ratio))]
+def objective(ratio: float = 0.99, until: int = UNTIL) -> list[Series]:
+    return [series("netprobe:target_objective:ratio", WHERE, always(ratio, until))]
 
 
 def case(
@@ -62,7 +66,7 @@ def case(
     )
 
 
-def on_ratios(alert: str, windows: Mapping[tuple[str, str], float], quorum: int, after: int) -> list[Case]:
+def on_ratios(alert: str, windows: Mapping[tuple[str, str], float], *, quorum: int, after: int) -> list[Case]:
     """Whatever pair of windows, by its short and its long one, is over so many errors that it matters."""
     everything: dict[str, float | Points] = {name: 0.0 for pair in windows for name in pair}
     firing = [fires(alert, WHERE)]
@@ -76,7 +80,7 @@ def on_ratios(alert: str, windows: Mapping[tuple[str, str], float], quorum: int,
                 Situation.FIRES,
                 pair,
                 [*errors({**everything, short: over, long: over}), *objective(), *failing(quorum)],
-                {0: [], after: firing, UNTIL: firing},
+                {0: [], after - MINUTE: [], after: firing, UNTIL: firing},
             ),
             case(
                 alert,
@@ -148,9 +152,35 @@ def on_ratios(alert: str, windows: Mapping[tuple[str, str], float], quorum: int,
             [*errors(high), *objective(), *failing(*[1] * quorum)],
             {after: firing},
         ),
+        case(
+            alert,
+            Situation.FIRES,
+            "two pods of two",
+            [*errors(high), *objective(), *failing(2, probe=2)],
+            {after: firing},
+        ),
+        case(
+            alert,
+            Situation.BELOW,
+            "the only pod",
+            [*errors(high), *objective(), *failing(1, probe=1)],
+        ),
         case(alert, Situation.MISSING, "no objective", [*errors(high), *failing(quorum)]),
         case(alert, Situation.MISSING, "no pod", [*errors(high), *objective()]),
     ]
+
+
+def remembered() -> Case:
+    """Pods that come now and then see it fail one after the other."""
+    high: dict[str, float | Points] = dict.fromkeys(("5m", "1h", "30m", "6h"), 0.9)
+    firing = [fires(FAST, WHERE)]
+    return case(
+        FAST,
+        Situation.RESOLVES,
+        "half an hour after the pods that saw it",
+        [*errors(high), *objective(), *failing(3, until=MINUTE)],
+        {30 * MINUTE: firing, 33 * MINUTE: []},
+    )
 
 
 def says(second: int) -> Says:
@@ -214,7 +244,8 @@ def on_pods() -> list[Case]:
 
 
 CASES = [
-    *on_ratios(FAST, {("5m", "1h"): 0.144, ("30m", "6h"): 0.06}, 3, 3 * MINUTE),
-    *on_ratios(SLOW, {("2h", "1d"): 0.03, ("6h", "3d"): 0.01}, 2, 16 * MINUTE),
+    *on_ratios(FAST, {("5m", "1h"): 0.144, ("30m", "6h"): 0.06}, quorum=3, after=2 * MINUTE),
+    remembered(),
+    *on_ratios(SLOW, {("2h", "1d"): 0.03, ("6h", "3d"): 0.01}, quorum=2, after=15 * MINUTE),
     *on_pods(),
 ]
