@@ -62,11 +62,12 @@ def _has_answer(fleet: Fleet, pace: Pace, query: Query) -> bool:
         if query.label is not None:
             return any(one["metric"].get(query.label) for one in series)
     else:
-        series = _over_time(fleet, pace, query)
-    return any(not math.isnan(float(value)) for one in series for value in _values(one))
+        series = over_time(fleet, pace, query)
+    return any(not math.isnan(float(value)) for one in series for value in values(one))
 
 
-def _over_time(fleet: Fleet, pace: Pace, query: Query) -> list[dict[str, Any]]:
+def over_time(fleet: Fleet, pace: Pace, query: Query) -> list[dict[str, Any]]:
+    """The series of a query over the time range that ends now."""
     now = time.time()
     span, step = pace.seconds(RANGE_SECONDS), pace.seconds(STEP_SECONDS)
     times = {"start": f"{now - span:.3f}", "end": f"{now:.3f}", "step": f"{step:g}"}
@@ -74,6 +75,7 @@ def _over_time(fleet: Fleet, pace: Pace, query: Query) -> list[dict[str, Any]]:
     return series
 
 
-def _values(series: Mapping[str, Any]) -> list[str]:
+def values(series: Mapping[str, Any]) -> list[str]:
+    """Those of one series, at one time or over a time range."""
     points = series["values"] if "values" in series else [series["value"]]
     return [value for _, value in points]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Literal, TypeVar
 
+from agent.starvation import LAG_THRESHOLD_SECONDS
 from tests.lab.alertmanager import Document, Notification
 from tests.lab.fleet.dags import DAGS, TASKS
 from tests.lab.fleet.fleet import Fleet
@@ -26,7 +27,7 @@ CAUSE: Final = "dns_unreachable"
 SYMPTOM: Final = "NetprobeTargetFailing"
 
 SHORT_OF_CPU: Final = frozenset({"prober_starved", "packet_loss", "slow", "dns_slow", "flapping"})
-"""Causes that are true of agents which share two cores with others, and no matter of an outage."""
+"""Causes that may be true of agents which share two cores with others, and no matter of an outage."""
 
 Phase = Literal["healthy", "broken", "mended"]
 
@@ -67,6 +68,8 @@ class Story(Generic[T]):
     """When the last alert had ended."""
     fired: list[Document] = field(default_factory=list)
     """The labels of every alert of netprobe that fired at any time."""
+    short_of_cpu: list[Document] = field(default_factory=list)
+    """Those of them that have a cause of `SHORT_OF_CPU`, and whose pods were short of it when they said so."""
     cpu_share: dict[str, float] = field(default_factory=dict)
     """Of one core, from the beginning of the healthy phase to the end."""
     replaced: list[str] = field(default_factory=list)
@@ -145,6 +148,7 @@ class Outage(Generic[T]):
         lasted = f"{time.monotonic() - began:.0f}s"
         ever = fleet.query(f'max_over_time(ALERTS{{alertname=~"Netprobe.+",alertstate="firing"}}[{lasted}])')
         story.fired = [one["metric"] for one in ever]
+        story.short_of_cpu = [labels for labels in story.fired if self._were_short_of_cpu(labels, lasted)]
         after = fleet.cpu_seconds()
         story.cpu_share = {who: (after[who] - before[who]) / (time.monotonic() - began) for who in after}
         return story
@@ -167,6 +171,23 @@ class Outage(Generic[T]):
     def _pods_by_cause(self) -> dict[str, int]:
         found = self._fleet.query("sum by (cause) (netprobe:diagnosis_pods:count2m)")
         return {one["metric"]["cause"]: int(float(one["value"][1])) for one in found}
+
+    def _were_short_of_cpu(self, labels: Document, lasted: str) -> bool:
+        """Whether at least half of the pods that gave an alert its cause were late at that time, or starved."""
+        if labels.get("cause") not in SHORT_OF_CPU:
+            return False
+        metric = "netprobe_target_diagnosis" if "target" in labels else "netprobe_diagnosis"
+        where = ",".join(f'{name}="{labels[name]}"' for name in ("cause", "target", "dag_id") if name in labels)
+        said = f"{metric}{{{where}}} == 1"
+        late = (
+            f"(max_over_time(netprobe_event_loop_lag_seconds[{self._pace.duration('2m')}]) > {LAG_THRESHOLD_SECONDS}"
+            ' or netprobe_diagnosis{cause="prober_starved"} == 1)'
+        )
+        pods = self._fleet.query(f"group by (pod) (last_over_time(({said})[{lasted}:1s]))")
+        were_late = self._fleet.query(
+            f"group by (pod) (last_over_time(({said} and on (namespace, pod) {late})[{lasted}:1s]))"
+        )
+        return 0 < len(pods) <= 2 * len(were_late)
 
     def _firing(self) -> Sequence[Document]:
         selected = 'alertname=~"Netprobe.+",cause!~"' + "|".join(sorted(SHORT_OF_CPU)) + '"'
