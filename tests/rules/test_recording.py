@@ -487,3 +487,12 @@ def test_a_ratio_has_the_window_that_it_is_named_after(window: str) -> None:
     )
 
     assert re.findall(r"\[(\w+)\]", expression) == [window, window]
+
+
+@pytest.mark.parametrize("path", sorted(RULES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_query_finds_what_was_evaluated_last(path: Path) -> None:
+    """It finds nothing that is older than five minutes: an alert that is evaluated less often is there now and then."""
+    seconds = {"s": 1, "m": 60, "h": 3600}
+    intervals = [group["interval"] for group in groups_of(path)]
+
+    assert [one for one in intervals if int(one[:-1]) * seconds[one[-1]] > 5 * MINUTE] == []
