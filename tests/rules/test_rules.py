@@ -21,7 +21,7 @@ MODULES = {
     for path in sorted(Path(__file__).parent.glob("cases_*.py"))
 }
 CASES = [case for cases in MODULES.values() for case in cases]
-NEVER_OF_SHORT_PODS = frozenset({"NetprobeScrapeFailing", "NetprobeNoData"})
+NEVER_OF_SHORT_PODS = frozenset({"NetprobePodsUnreachable", "NetprobeScrapeFailing", "NetprobeNoData"})
 """That a pod has not been heard of is news after minutes only: they must not fire for pods that come and go."""
 
 
