@@ -446,6 +446,11 @@ def answering(pod: Pod, answers: Callable[[int], bool]) -> Series:
     return told(pod, "up", lambda second: float(answers(second)), job="netprobe", instance=pod.name)
 
 
+def each_four_minutes(late: int) -> Callable[[int], bool]:
+    """So many seconds after them."""
+    return lambda second: second % (4 * MINUTE) == late
+
+
 def of_kubernetes(metric: str, pod: Pod, from_second: int, value: float, **labels: str) -> Series:
     """What kube-state-metrics says of a pod from then on, until Prometheus forgets the pod."""
     points = {second: value for second in pod.heard if second >= from_second}
@@ -504,10 +509,8 @@ def unreachable() -> list[Case]:
     nearly_all = [
         *lost(NAMESPACE, 10, HALF),
         answering(scraped("well", 0, HALF), lambda _: True),
-        *(
-            told(scraped(name, 0, HALF), "up", lambda _, value=value: value, job="airflow", instance=name)
-            for name, value in (("scheduler", 1.0), ("statsd", 0.0))
-        ),
+        told(scraped("scheduler", 0, HALF), "up", lambda _: 1, job="airflow", instance="scheduler"),
+        told(scraped("statsd", 0, HALF), "up", lambda _: 0, job="airflow", instance="statsd"),
     ]
     # It lasts for longer than anybody remembers an answer, and pods that start meanwhile never give one.
     long = [answering(pod, lambda s: not DARK <= s < mended) for pod in pods(4, 0, end)]
@@ -533,6 +536,7 @@ def unreachable() -> list[Case]:
             for i in range(4)
         ),
     ]
+    others = [answering(scraped(f"well-{i}", 0, HALF), lambda _: True) for i in range(3)]
     told_to_end = [
         one
         for pod in pods(4)
@@ -540,7 +544,7 @@ def unreachable() -> list[Case]:
     ]
     ended_first = [
         one
-        for kind, pod in zip(("container", "init_container") * 2, pods(4), strict=True)
+        for kind, pod in zip(("container", "init_container") * 4, pods(8), strict=True)
         for one in (
             answering(pod, dark),
             of_kubernetes(f"kube_pod_{kind}_status_running", pod, DARK, 0, container="netprobe"),
@@ -566,8 +570,8 @@ def unreachable() -> list[Case]:
             without_gap=(TOLD_AT, mended),
         ),
         never(Situation.BELOW, "", short_of_it),
-        never(Situation.BELOW, "they are told to end, and the task takes its time", told_to_end),
-        never(Situation.BELOW, "netprobe has ended before its pod", ended_first),
+        never(Situation.BELOW, "they are told to end, and the task takes its time", [*others, *told_to_end]),
+        never(Situation.BELOW, "netprobe has ended before its pod", [*others, *ended_first]),
         never(Situation.BELOW, "a rollout", rollout),
         never(Situation.MISSING, "none has ever answered", [answering(pod, lambda _: False) for pod in pods(5)]),
         never(
@@ -595,19 +599,19 @@ UNHEARD = [
         SCRAPES,
         Situation.BELOW,
         "each answers once in four minutes",
-        [answering(scraped(f"pod-{i}", 0, HALF), lambda second, i=i: second % 240 == 30 * i) for i in range(8)],
+        [answering(scraped(f"pod-{late}", 0, HALF), each_four_minutes(late)) for late in range(0, 240, 30)],
     ),
     quiet(
         SCRAPES,
         Situation.BELOW,
         "their image cannot be pulled",
         [
-            one
-            for pod in (scraped(f"pod-{i}", 0, HALF) for i in range(3))
-            for one in (
-                answering(pod, lambda _: False),
-                of_kubernetes("kube_pod_status_phase", pod, 0, 1, phase="Pending"),
-            )
+            *(answering(scraped(f"well-{i}", 0, HALF), lambda _: True) for i in range(3)),
+            *(answering(scraped(f"pod-{i}", 0, HALF), lambda _: False) for i in range(3)),
+            *(
+                of_kubernetes("kube_pod_status_phase", scraped(f"pod-{i}", 0, HALF), 0, 1, phase="Pending")
+                for i in range(3)
+            ),
         ],
     ),
     Case(
@@ -615,13 +619,12 @@ UNHEARD = [
         situation=Situation.FIRES,
         name="of those that run, if most wait for their image",
         series=[
-            one
-            for i in range(20)
-            for pod in [scraped(f"pod-{i}", 0, HALF)]
-            for one in (
-                answering(pod, lambda _, i=i: i > 17),
-                of_kubernetes("kube_pod_status_phase", pod, 0, float(2 <= i < 16), phase="Pending"),
-            )
+            *(answering(scraped(f"pod-{i}", 0, HALF), lambda _: True) for i in range(2)),
+            *(answering(scraped(f"pod-{i}", 0, HALF), lambda _: False) for i in range(2, 20)),
+            *(
+                of_kubernetes("kube_pod_status_phase", scraped(f"pod-{i}", 0, HALF), 0, 1, phase="Pending")
+                for i in range(6, 20)
+            ),
         ],
         firing={HALF: [fires("NetprobeScrapeFailing", {"namespace": NAMESPACE})]},
         interval_seconds=MINUTE,
@@ -754,8 +757,8 @@ STARTS = [
             "network_not_ready",
             TASK,
         ),
-        within=3 * MINUTE,
-        passes=18 * MINUTE,
+        within=2 * MINUTE,
+        passes=15 * MINUTE,
     ),
     About(
         alert="NetprobeStartGateSlow",
@@ -768,8 +771,8 @@ STARTS = [
             "netprobestartgateslow",
             TASK,
         ),
-        within=3 * MINUTE,
-        passes=18 * MINUTE,
+        within=2 * MINUTE,
+        passes=15 * MINUTE,
     ),
     About(
         alert="NetprobeStartGateTimedOut",
@@ -782,8 +785,8 @@ STARTS = [
             "netprobestartgatetimedout",
             TASK,
         ),
-        within=3 * MINUTE,
-        passes=18 * MINUTE,
+        within=2 * MINUTE,
+        passes=15 * MINUTE,
     ),
 ]
 
@@ -792,7 +795,7 @@ def starting(about: About) -> list[Case]:
     """Three of the pods that started, and more than a quarter of these: those that started long ago do not count."""
     alert, say = about.alert, about.say
     begins = 20 * MINUTE
-    end = begins + about.passes + MINUTE
+    end = begins + 20 * MINUTE
     at = begins + about.within
     firing = [fires(alert, {"namespace": NAMESPACE})]
 
@@ -829,14 +832,14 @@ def starting(about: About) -> list[Case]:
         situation=Situation.SHORT_PODS,
         series=some([*wrong, *well], say, bad=len(wrong)),
         firing={20 * MINUTE: firing, 38 * MINUTE: []},
-        without_gap=(about.within, 20 * MINUTE),
+        without_gap=(about.within + 2 * MINUTE, 20 * MINUTE),
         interval_seconds=MINUTE,
         rules=about.rules,
     )
     later = [scraped(f"later-{index}", begins + 16 * MINUTE, end) for index in range(4)]
     text = [fires(alert, {"namespace": NAMESPACE}, about.text)]
     return [
-        case(Situation.FIRES, enough, {begins: [], at: text, begins + 14 * MINUTE: firing}),
+        case(Situation.FIRES, enough, {at - MINUTE: [], at: text, begins + 14 * MINUTE: firing}),
         case(Situation.RESOLVES, enough, {begins + 14 * MINUTE: firing, begins + about.passes: []}),
         case(
             Situation.RESOLVES,
@@ -859,7 +862,9 @@ def heard_of_again(about: About) -> Case:
         heard = [*range(0, 5 * MINUTE, SCRAPE_SECONDS), *range(back, back + 20 * MINUTE, SCRAPE_SECONDS)]
         return [Pod(name=f"old-{index}", heard=heard, namespace=namespace) for index in range(number)]
 
-    fresh = [scraped(f"new-{index}", back, back + 20 * MINUTE, namespace="new ones as well") for index in range(3)]
+    def new(namespace: str) -> list[Pod]:
+        return [scraped(f"new-{index}", back, back + 20 * MINUTE, namespace=namespace) for index in range(3)]
+
     return Case(
         alert=alert,
         situation=Situation.FIRES,
@@ -867,22 +872,60 @@ def heard_of_again(about: About) -> Case:
         series=[
             *some(returning(3, "they come back"), about.say, bad=3),
             *some(returning(20, "new ones as well"), gated(0), bad=0),
-            *some(fresh, about.say, bad=3),
+            *some(new("new ones as well"), about.say, bad=3),
+            *some(returning(3, "new ones that are well"), about.say, bad=3),
+            *some(new("new ones that are well"), about.say, bad=0),
         ],
         firing={
-            about.within: [fires(alert, {"namespace": "they come back"})],
-            **{
-                back + about.within + later * MINUTE: [fires(alert, {"namespace": "new ones as well"})]
-                for later in (0, 5, 10)
-            },
+            4 * MINUTE: [fires(alert, {"namespace": name}) for name in ("they come back", "new ones that are well")],
+            **{back + later * MINUTE: [fires(alert, {"namespace": "new ones as well"})] for later in (4, 9, 14)},
         },
         interval_seconds=MINUTE,
         rules=about.rules,
     )
 
 
+OF_SEVERAL_DAGS = Case(
+    alert="NetprobeStartGateTimedOut",
+    situation=Situation.FIRES,
+    name="of several DAGs",
+    series=[
+        *(
+            one
+            for place, dag_id in enumerate(("a", "b", "c", "d", "e e", "f", "g"))
+            for index in range(8 - place)
+            for one in gated(10.0, in_vain=True)(scraped(f"{place}-{index}", 0, HALF, dag_id=dag_id), bad=True)
+        ),
+        series(
+            "netprobe:target_failing_pods:count2m", {"namespace": NAMESPACE, "target": "ledger"}, {150: 30, 180: 30}
+        ),
+        series("netprobe:target_failing_pods:count2m", {"namespace": NAMESPACE, "target": "events"}, {150: 5, 180: 5}),
+        series("netprobe:target_failing_pods:count2m", {"namespace": NAMESPACE, "target": "well"}, {150: 0, 180: 0}),
+    ],
+    firing={
+        3 * MINUTE: [
+            fires(
+                "NetprobeStartGateTimedOut",
+                {"namespace": NAMESPACE},
+                Text(
+                    "100% of the tasks that start in namespace airflow do so though what they need has not answered.",
+                    "35 of 35 pods that started within a quarter of an hour were held back for as long as the gate "
+                    "may, in vain. The DAGs a, b, c, d, e e and 2 more are affected. The targets ledger and events "
+                    "fail now.",
+                    "netprobestartgatetimedout",
+                    f"netprobe-task?var-namespace={NAMESPACE}&var-dag_id=a",
+                ),
+            )
+        ]
+    },
+    interval_seconds=MINUTE,
+    rules=("netprobe-itself.yaml",),
+)
+
+
 CASES = [
     *(case for about in SHARES for case in (*standard(about), come_and_go(about))),
     *UNHEARD,
     *(case for about in STARTS for case in (*starting(about), heard_of_again(about))),
+    OF_SEVERAL_DAGS,
 ]
