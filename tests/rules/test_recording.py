@@ -291,9 +291,9 @@ def gap_cases(metric: str, labels: Mapping[str, str], by: Mapping[str, str]) -> 
             grown_by(39, 90 * MINUTE + 30),
         ),
         recorded(
-            f"{metric}: after fifty minutes neither",
-            of({0: 5000, 60: 5001, 3060: 5010, 3120: 5012}),
-            grown_by(3, hour + 30),
+            f"{metric}: after seventy minutes neither",
+            of({0: 5000, 60: 5001, 4260: 5010, 4320: 5012}),
+            grown_by(2, 74 * MINUTE + 30),
         ),
         recorded(
             f"{metric}: what begins in a pod that is heard of all the time counts from its beginning",
