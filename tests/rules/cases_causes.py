@@ -321,7 +321,7 @@ def fleet_cases() -> Iterator[Case]:
     yield Case(
         alert=dns.name,
         situation=Situation.FIRES,
-        name="says many, of whom five are named",
+        name="says several, all of whom are named",
         series=[
             one
             for number, dag in enumerate("abcdefg")
@@ -340,8 +340,8 @@ def fleet_cases() -> Iterator[Case]:
                 dns,
                 "100%",
                 "35 of 35 pods in namespace airflow say {cause}. "
-                "It shows at the targets {cause}-z, {cause}-y, {cause}-x, {cause}-w, {cause}-v and 2 more. "
-                "The DAGs dag_a, dag_b, dag_c, dag_d, dag_e and 2 more are affected.",
+                "It shows at the targets {cause}-z, {cause}-y, {cause}-x, {cause}-w, {cause}-v, {cause}-u and "
+                "{cause}-t. The DAGs dag_a, dag_b, dag_c, dag_d, dag_e, dag_f and dag_g are affected.",
             )
         },
     )
@@ -558,12 +558,12 @@ def target_cases() -> Iterator[Case]:
     yield Case(
         alert=service.name,
         situation=Situation.FIRES,
-        name="says many, of whom five are named",
+        name="says many, of whom ten are named",
         series=[
             one
-            for number, dag in enumerate("abcdef")
+            for number, dag in enumerate("abcdefghijk")
             for one in some_of(
-                7 - number,
+                12 - number,
                 1,
                 Says(list(service.causes), {target_of(cause): cause for cause in service.causes}),
                 dag_id=f"dag_{dag}",
@@ -572,9 +572,9 @@ def target_cases() -> Iterator[Case]:
         firing={
             END: target_firing(
                 service,
-                "82%",
-                "27 of 33 pods that probe {target} in namespace airflow say {cause}. "
-                "The DAGs dag_a, dag_b, dag_c, dag_d, dag_e and 1 more are affected.",
+                "88%",
+                "77 of 88 pods that probe {target} in namespace airflow say {cause}. The DAGs dag_a, dag_b, dag_c, "
+                "dag_d, dag_e, dag_f, dag_g, dag_h, dag_i, dag_j and 1 more are affected.",
             )
         },
     )

@@ -910,7 +910,7 @@ OF_SEVERAL_DAGS = Case(
                 Text(
                     "100% of the tasks that start in namespace airflow do so though what they need has not answered.",
                     "35 of 35 pods that started within a quarter of an hour were held back for as long as the gate "
-                    "may, in vain. The DAGs a, b, c, d, e e and 2 more are affected. The targets ledger and events "
+                    "may, in vain. The DAGs a, b, c, d, e e, f and g are affected. The targets ledger and events "
                     "fail now.",
                     "netprobestartgatetimedout",
                     f"netprobe-task?var-namespace={NAMESPACE}&var-dag_id=a",
