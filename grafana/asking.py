@@ -53,9 +53,12 @@ def most(counted: str) -> str:
     return f"max_over_time(({counted})[$__interval:{HALF_MINUTE}])"
 
 
-def by_kind(failures: str) -> str:
-    """With one label for the two that say how something failed: `connect/refused`."""
-    return f'label_join({failures}, "kind", "/", "phase", "reason")'
+def failed_runs(where: str) -> Ask:
+    """Failed runs a minute by how they failed, as in `connect/refused`; and `all`, which counts every one of them."""
+    kinds = a_minute(f"netprobe:probe_failures:increase1m{{{where}}}", "phase, reason")
+    every = a_minute(f'netprobe:probes:increase1m{{{where}, result="failure"}}', "")
+    joined = f'label_join({kinds}, "kind", "/", "phase", "reason")'
+    return Ask(expr=f'{joined} or label_replace({every}, "kind", "all", "", "")', legend="{{kind}}")
 
 
 def over_range(ref: str, ask: Ask, step: str) -> prometheus.Dataquery:

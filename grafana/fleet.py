@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from grafana_foundation_sdk.models import dashboard
 
-from grafana.asking import HALF_MINUTE, Ask, Column, a_minute, by_kind, most
+from grafana.asking import HALF_MINUTE, Ask, Column, failed_runs, most
 from grafana.links import RUNBOOK_OF_CELL, RUNBOOK_OF_SERIES, from_cell, from_series
 from grafana.look import (
     ANY_IS_BAD,
@@ -298,18 +298,13 @@ def _starts() -> Row:
 
 
 def _failures() -> Row:
-    failures = f'netprobe:probes:increase1m{{{WHERE}, result="failure"}}'
     return Row(
         title="Failures and budgets",
         panels=(
             lines(
                 "Failed runs a minute, by phase and reason",
                 "What went wrong on the wire. `all` counts every failed run.",
-                Ask(
-                    expr=by_kind(a_minute(f"netprobe:probe_failures:increase1m{{{WHERE}}}", "phase, reason"))
-                    + f' or label_replace({a_minute(failures, "")}, "kind", "all", "", "")',
-                    legend="{{kind}}",
-                ),
+                failed_runs(WHERE),
                 shades=RED,
                 overrides=[as_total("all")],
             ),

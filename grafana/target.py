@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.models import dashboard
 
-from grafana.asking import HALF_MINUTE, Ask, Column, a_minute, by_kind, most
+from grafana.asking import HALF_MINUTE, Ask, Column, a_minute, failed_runs, most
 from grafana.links import RUNBOOK_OF_SERIES, from_cell
 from grafana.look import (
     ANY_IS_BAD,
@@ -237,11 +237,7 @@ def _failures() -> Row:
             lines(
                 "Failed runs a minute, by phase and reason",
                 "In which phase runs failed, and why. `all` counts every failed run.",
-                Ask(
-                    expr=by_kind(a_minute(f"netprobe:probe_failures:increase1m{{{WHERE}}}", "phase, reason"))
-                    + f' or label_replace({a_minute(failures, "")}, "kind", "all", "", "")',
-                    legend="{{kind}}",
-                ),
+                failed_runs(WHERE),
                 shades=RED,
                 overrides=[as_total("all")],
             ),
